@@ -1,0 +1,1 @@
+"""WDSR super-resolution in JAX and Flax."""
