@@ -1,0 +1,144 @@
+"""One training step as a pure function, and its `pmap` over the devices."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+Batch = dict[str, jax.Array]  # "lr": uint8 (B, P, P, 3); "hr": uint8 (B, P r, P r, 3)
+Metrics = dict[str, jax.Array]  # scalars
+
+# CPU hosts: XLA runs each convolution of a batch of small patches on one thread, so that one device uses
+# one core. The independent convolutions of unrolled micro-batches run side by side instead. More than
+# this many gain nothing more and compile longer.
+MAX_MICRO_BATCHES = 16
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step changes; what a checkpoint holds.
+
+    Attributes:
+        step: steps made, those skipped included.
+        params: of the network.
+        ema_params: their exponential moving average, or None where there is none.
+        opt_state: of the optimiser.
+        skipped: steps skipped because loss or gradient was not finite.
+        skipped_in_row: those among them since the last good step.
+    """
+
+    step: jax.Array
+    params: Any
+    ema_params: Any
+    opt_state: optax.OptState
+    skipped: jax.Array
+    skipped_in_row: jax.Array
+
+
+def create_state(module: nn.Module, optimizer: optax.GradientTransformation, seed: int, ema: bool) -> TrainState:
+    """A state at step 0, the parameters drawn from `seed`."""
+    params = module.init(jax.random.key(seed), jnp.zeros((1, 8, 8, 3)))["params"]
+    # Buffers of their own: a step donates each of them, and a buffer cannot be donated twice.
+    ema_params = jax.tree.map(jnp.copy, params) if ema else None
+    zero = functools.partial(jnp.zeros, (), jnp.int32)
+    return TrainState(zero(), params, ema_params, optimizer.init(params), zero(), zero())
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    module: nn.Module,
+    optimizer: optax.GradientTransformation,
+    loss: Callable[[jax.Array, jax.Array], jax.Array],
+    seed: int,
+    ema_decay: float = 0.0,
+    micro_batches: int = 1,
+    axis_name: str | None = None,
+) -> tuple[TrainState, Metrics]:
+    """One step of gradient descent.
+
+    A step whose loss or gradient is not finite leaves all but the counters as it was.
+
+    Args:
+        state: before the step.
+        batch: this device's share, see `Batch`.
+        module: the network.
+        optimizer: from `optim.create_optimizer`.
+        loss: one of `losses.LOSSES`.
+        seed: of the run; whatever is random in the network gets the key `fold_in(seed, step)`.
+        ema_decay: d of ema = d ema + (1 - d) params; unused where the state has no average.
+        micro_batches: into how many parts the batch is split inside the step; the result is the same but
+            for rounding. Divides the batch.
+        axis_name: of the devices over which loss and gradients are averaged.
+
+    Returns:
+        The next state, and `loss`, `grad_norm` (before clipping) and `skipped_in_row`.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+
+    def mean_loss(params):
+        # (B, ...) -> micro_batches of (B / micro_batches, ...)
+        lrs = jnp.split(batch["lr"], micro_batches)
+        hrs = jnp.split(batch["hr"], micro_batches)
+        losses = []
+        for i, (lr, hr) in enumerate(zip(lrs, hrs, strict=True)):
+            rngs = {"dropout": jax.random.fold_in(key, i)}
+            sr = module.apply({"params": params}, lr.astype(jnp.float32) / 255, rngs=rngs)
+            losses.append(loss(sr, hr.astype(jnp.float32) / 255))
+        return sum(losses) / micro_batches
+
+    value, grads = jax.value_and_grad(mean_loss)(state.params)
+    if axis_name:
+        value, grads = jax.lax.pmean((value, grads), axis_name)
+    grad_norm = optax.global_norm(grads)
+    finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
+
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema_params = state.ema_params
+    if ema_params is not None:
+        ema_params = optax.incremental_update(params, ema_params, 1 - ema_decay)
+
+    def keep(new, old):
+        return jax.tree.map(functools.partial(jnp.where, finite), new, old)
+
+    skipped_in_row = jnp.where(finite, 0, state.skipped_in_row + 1)
+    new_state = TrainState(
+        step=state.step + 1,
+        params=keep(params, state.params),
+        ema_params=keep(ema_params, state.ema_params),
+        opt_state=keep(opt_state, state.opt_state),
+        skipped=state.skipped + jnp.where(finite, 0, 1),
+        skipped_in_row=skipped_in_row,
+    )
+    return new_state, {"loss": value, "grad_norm": grad_norm, "skipped_in_row": skipped_in_row}
+
+
+def parallel_train_step(**options: Any) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """`train_step` with `options` bound, on all devices of this host.
+
+    The state goes in and comes out unstacked (the same on every device) and is donated; the batch is
+    stacked by `shard`.
+    """
+    step = functools.partial(train_step, axis_name="batch", **options)
+    return jax.pmap(step, axis_name="batch", in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,))
+
+
+def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Splits arrays (B, ...) over this host's devices: (devices, B / devices, ...)."""
+    n = jax.local_device_count()
+    return {k: v.reshape(n, v.shape[0] // n, *v.shape[1:]) for k, v in batch.items()}
+
+
+def count_micro_batches(batch_size: int) -> int:
+    """How many micro-batches suit a device's share of the batch: 1 but on CPU, see MAX_MICRO_BATCHES."""
+    if jax.default_backend() != "cpu":
+        return 1
+    return max(n for n in range(1, MAX_MICRO_BATCHES + 1) if batch_size % n == 0)

@@ -1,0 +1,101 @@
+"""Weight files: parameters as safetensors, with the network's config in the metadata."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from wdsr_jax.errors import UserError
+from wdsr_jax.models import create_model
+
+WORKDIR_FILE = "model.safetensors"  # the best weights of a training run, in its workdir
+_SHIPPED = Path(__file__).parent / "pretrained"
+
+
+def save_weights(path: str | os.PathLike, model_config: Mapping[str, Any], params: Any) -> None:
+    """Writes parameters and `config.model` to a safetensors file; it appears whole or not at all.
+
+    Tensors are named by their path in the tree, such as `block_0.expand.kernel`.
+
+    Raises:
+        OSError: the folder is read-only or full.
+    """
+    tensors = {k: np.ascontiguousarray(v) for k, v in flatten_dict(jax.device_get(params), sep=".").items()}
+    data = safetensors.numpy.save(tensors, metadata={"model": json.dumps(dict(model_config))})
+    handle, temporary = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)  # mkstemp makes it private
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load_pretrained(name_or_path: str | os.PathLike) -> tuple[nn.Module, Any]:
+    """Loads a network and its parameters.
+
+    Args:
+        name_or_path: a shipped name (see `list_pretrained`), a weights file, or the workdir of a
+            training run, whose best weights by validation PSNR are taken.
+
+    Returns:
+        module and params, for `module.apply({"params": params}, lr)`; lr is (B, H, W, 3) in [0, 1].
+
+    Raises:
+        UserError: there is no such file or name, or the file does not hold a network of this package.
+    """
+    path = Path(name_or_path)
+    if str(name_or_path) in list_pretrained():
+        path = _SHIPPED / f"{name_or_path}.safetensors"
+    elif path.is_dir():
+        path = path / WORKDIR_FILE
+        if not path.exists():
+            raise UserError(f"{path.parent}: no {WORKDIR_FILE} here; training writes it at its first evaluation")
+    elif not path.exists():
+        names = ", ".join(list_pretrained()) or "none"
+        raise UserError(f"{name_or_path}: no such file or workdir, nor a shipped model (those are: {names})")
+    return _load_weights(path)
+
+
+def list_pretrained() -> list[str]:
+    """Names of the weights that ship with the package, for `load_pretrained`."""
+    return sorted(path.stem for path in _SHIPPED.glob("*.safetensors"))
+
+
+def _load_weights(path: Path) -> tuple[nn.Module, Any]:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a safetensors file ({error})") from None
+    try:
+        module = create_model(json.loads(metadata["model"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: no network of wdsr_jax in its metadata ({error!r})") from None
+
+    init = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    expected = {name: leaf.shape for name, leaf in flatten_dict(init["params"], sep=".").items()}
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors:
+            raise UserError(f"{path}: tensor {name} is missing")
+        if name not in expected:
+            raise UserError(f"{path}: tensor {name} does not belong to the network")
+        if tensors[name].shape != expected[name]:
+            raise UserError(f"{path}: tensor {name} is {tensors[name].shape}, not {expected[name]}")
+        if not np.isfinite(tensors[name]).all():
+            raise UserError(f"{path}: tensor {name} holds values that are not finite")
+    params = {name: jnp.asarray(tensor, jnp.float32) for name, tensor in tensors.items()}
+    return module, unflatten_dict(params, sep=".")
