@@ -43,7 +43,7 @@ def fetch(url: str, path: str | os.PathLike, size: int) -> None:
         fruitless = 0
         while (before := _size(part)) < size:
             try:
-                _append(url, part, bar)
+                _append(url, part, size, bar)
                 problem = LOST  # unless the file is complete
             except requests.RequestException as error:
                 problem = _reason(error)
@@ -57,7 +57,7 @@ def fetch(url: str, path: str | os.PathLike, size: int) -> None:
     os.replace(part, path)
 
 
-def _append(url: str, part: Path, bar: tqdm) -> None:
+def _append(url: str, part: Path, size: int, bar: tqdm) -> None:
     """Asks for the bytes that `part` lacks and writes them behind those it has."""
     have = _size(part)
     # identity: a compressed transfer would make ranges meaningless.
@@ -67,8 +67,11 @@ def _append(url: str, part: Path, bar: tqdm) -> None:
             raise UserError(f"{url}: refused by the server (HTTP {response.status_code} {response.reason})")
         response.raise_for_status()
         resumed = response.status_code == requests.codes.partial_content
-        if not resumed:  # a server that knows no ranges starts from the beginning
-            bar.n = 0
+        start = have if resumed else 0  # a server that knows no ranges starts from the beginning
+        coming = response.headers.get("Content-Length")
+        if coming and start + int(coming) != size:  # a page that asks to log in, say: nothing to append
+            raise UserError(f"{url}: the server has {start + int(coming)} bytes, published were {size}")
+        bar.n = start
         with open(part, "ab" if resumed else "wb") as file:
             for chunk in response.iter_content(CHUNK):
                 file.write(chunk)
