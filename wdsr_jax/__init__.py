@@ -1,1 +1,23 @@
-"""WDSR super-resolution in JAX and Flax."""
+"""WDSR image super-resolution in JAX and Flax.
+
+model, params = wdsr_jax.load_pretrained("runs/x4")
+sr = model.apply({"params": params}, lr)  # lr (B, H, W, 3) in [0, 1]; a pure function
+image = wdsr_jax.upscale(model, params, image)  # uint8 in, uint8 out
+"""
+
+from wdsr_jax.imresize import imresize
+from wdsr_jax.inference import upscale
+from wdsr_jax.metrics import psnr, ssim
+from wdsr_jax.models import create_model, fold_weight_norm
+from wdsr_jax.weights import list_pretrained, load_pretrained
+
+__all__ = [
+    "create_model",
+    "fold_weight_norm",
+    "imresize",
+    "list_pretrained",
+    "load_pretrained",
+    "psnr",
+    "ssim",
+    "upscale",
+]

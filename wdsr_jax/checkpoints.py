@@ -6,7 +6,6 @@ state of the data iterator.
 """
 
 import hashlib
-import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -27,7 +27,6 @@ def open_checkpoints(workdir: Path, keep: int) -> ocp.CheckpointManager:
     """Opens `workdir/checkpoints`; the latest `keep` are kept there and the best by validation PSNR."""
     best = policies.BestN(get_metric_fn=lambda m: m[_METRIC], n=1, keep_checkpoints_without_metrics=False)
     policy = policies.AnyPreservationPolicy([policies.LatestN(keep), best])
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates each save at INFO and WARNING
     return ocp.CheckpointManager(
         (Path(workdir) / FOLDER).absolute(),
         options=ocp.CheckpointManagerOptions(
@@ -85,6 +84,12 @@ def finish(manager: ocp.CheckpointManager) -> None:
         raise _not_saved(manager, error) from None
 
 
+def best_psnr(manager: ocp.CheckpointManager) -> float:
+    """The best validation PSNR of all checkpoints, -inf if none was measured."""
+    metrics = [manager.metrics(step) for step in manager.all_steps()]
+    return max((m[_METRIC] for m in metrics if m), default=-np.inf)
+
+
 def restore_newest(manager: ocp.CheckpointManager, target: Any) -> Any | None:
     """The newest whole checkpoint as host arrays, or None where none was ever saved.
 
@@ -115,7 +120,7 @@ def restore_newest(manager: ocp.CheckpointManager, target: Any) -> Any | None:
         except Exception as error:  # damage shows as any of a dozen exception types
             folder = Path(manager.directory) / str(step)
             set_aside = folder.parents[1] / "damaged" / str(step)
-            print(f"checkpoint {step} is damaged ({_first_line(error)}); moved to {set_aside}")
+            logging.warning("checkpoint %d is damaged (%s); moved to %s", step, _first_line(error), set_aside)
             set_aside.parent.mkdir(exist_ok=True)
             shutil.rmtree(set_aside, ignore_errors=True)
             shutil.move(folder, set_aside)

@@ -1,4 +1,4 @@
-"""One training step as a pure function, and its `pmap` over the devices."""
+"""One training step as a pure function; `pmap` of it, and of inference, over the devices."""
 
 import functools
 from collections.abc import Callable
@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from wdsr_jax.inference import apply_padded
 
 Batch = dict[str, jax.Array]  # "lr": uint8 (B, P, P, 3); "hr": uint8 (B, P r, P r, 3)
 Metrics = dict[str, jax.Array]  # scalars
@@ -41,7 +43,9 @@ class TrainState:
     skipped_in_row: jax.Array
 
 
-def create_state(module: nn.Module, optimizer: optax.GradientTransformation, seed: int, ema: bool) -> TrainState:
+def create_state(
+    module: nn.Module, optimizer: optax.GradientTransformation, seed: int, ema: bool
+) -> TrainState:
     """A state at step 0, the parameters drawn from `seed`."""
     params = module.init(jax.random.key(seed), jnp.zeros((1, 8, 8, 3)))["params"]
     # Buffers of their own: a step donates each of them, and a buffer cannot be donated twice.
@@ -73,7 +77,8 @@ def train_step(
         optimizer: from `optim.create_optimizer`.
         loss: one of `losses.LOSSES`.
         seed: of the run; whatever is random in the network gets the key `fold_in(seed, step)`.
-        ema_decay: d of ema = d ema + (1 - d) params; unused where the state has no average.
+        ema_decay: d of ema = d ema + (1 - d) params, where d = min(ema_decay, (1 + step) / (10 + step));
+            unused where the state has no average.
         micro_batches: into how many parts the batch is split inside the step; the result is the same but
             for rounding. Divides the batch.
         axis_name: of the devices over which loss and gradients are averaged.
@@ -104,7 +109,9 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     ema_params = state.ema_params
     if ema_params is not None:
-        ema_params = optax.incremental_update(params, ema_params, 1 - ema_decay)
+        # A shorter memory at first, or the average would hold on to the initial parameters.
+        decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+        ema_params = optax.incremental_update(params, ema_params, 1 - decay)
 
     def keep(new, old):
         return jax.tree.map(functools.partial(jnp.where, finite), new, old)
@@ -129,6 +136,12 @@ def parallel_train_step(**options: Any) -> Callable[[TrainState, Batch], tuple[T
     """
     step = functools.partial(train_step, axis_name="batch", **options)
     return jax.pmap(step, axis_name="batch", in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,))
+
+
+@functools.cache  # one compilation a shape, however often an evaluation comes back
+def parallel_apply(module: nn.Module) -> Callable[[Any, np.ndarray, np.ndarray], jax.Array]:
+    """`apply_padded` on all devices of this host: (params, lr, sizes) with the latter two sharded."""
+    return jax.pmap(functools.partial(apply_padded, module), in_axes=(None, 0, 0))
 
 
 def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

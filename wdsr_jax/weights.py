@@ -62,7 +62,9 @@ def load_pretrained(name_or_path: str | os.PathLike) -> tuple[nn.Module, Any]:
     elif path.is_dir():
         path = path / WORKDIR_FILE
         if not path.exists():
-            raise UserError(f"{path.parent}: no {WORKDIR_FILE} here; training writes it at its first evaluation")
+            raise UserError(
+                f"{path.parent}: no {WORKDIR_FILE} here; training writes it at its first evaluation"
+            )
     elif not path.exists():
         names = ", ".join(list_pretrained()) or "none"
         raise UserError(f"{name_or_path}: no such file or workdir, nor a shipped model (those are: {names})")

@@ -1,1 +1,54 @@
 """Training and evaluation data."""
+
+from pathlib import Path
+
+from wdsr_jax.data.folders import load_folders
+from wdsr_jax.data.paired import Images, Pairs, drop_small, pair_images
+from wdsr_jax.data.sample import load_sample
+from wdsr_jax.errors import UserError
+
+__all__ = ["Images", "Pairs", "load_data"]
+
+
+def load_data(
+    source: str,
+    *,
+    scale: int,
+    root: str = "",
+    val_root: str = "",
+    track: str = "bicubic",
+    cache_dir: str | Path | None = None,
+    patch_size: int = 1,
+) -> tuple[Pairs, Pairs]:
+    """Decodes (or finds in the cache) the images of a source and pairs LR with HR.
+
+    Args:
+        source: `div2k` (downloaded by tensorflow-datasets), `folder` or `sample` (in scikit-image's wheel).
+        scale: HR pixels per LR pixel and side.
+        root: for `folder`, see `load_folders`.
+        val_root: for `folder`, a folder to validate on; empty holds out a part of `root`.
+        track: for `div2k`, see `load_div2k`.
+        cache_dir: where decoded images are kept; None or empty is `$XDG_CACHE_HOME/wdsr_jax` or
+            `~/.cache/wdsr_jax`.
+        patch_size: LR pixels a side; training pairs with a smaller LR are left out, and logged.
+
+    Returns:
+        (training pairs, validation pairs).
+
+    Raises:
+        UserError: an unknown source; data that is missing, broken, too small, or does not fit; a cache that
+            cannot be written.
+    """
+    if source == "sample":
+        train, val = load_sample(scale, cache_dir)
+    elif source == "folder":
+        train, val = load_folders(root, val_root, scale, cache_dir)
+    elif source == "div2k":
+        # Imported here: tensorflow-datasets takes seconds, and the other sources do without.
+        from wdsr_jax.data.div2k import load_div2k
+
+        splits = [load_div2k(track, scale, split) for split in ("train", "validation")]
+        train, val = (pair_images(split.hr, split.lr, split.hr_of, scale, cache_dir) for split in splits)
+    else:
+        raise UserError(f"config.data.source={source!r} is unknown; it is div2k, folder or sample")
+    return drop_small(train, patch_size), val

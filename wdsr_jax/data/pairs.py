@@ -124,7 +124,7 @@ def find_pairs(
 
 
 def check_pair_sizes(pairs: Sequence[Pair], scale: int) -> None:
-    """Refuses pairs whose LR is not HR's size divided by `scale`, rounded down.
+    """Refuses pairs whose LR is not HR's size divided by `scale`, rounded down (or up, as MATLAB does).
 
     Only the files' headers are read; files that are no images are left to whoever reads the pixels.
 
@@ -133,16 +133,16 @@ def check_pair_sizes(pairs: Sequence[Pair], scale: int) -> None:
     """
     wrong = []
     for pair in pairs:
-        sizes = [_size(path) for path in (pair.lr, pair.hr) if path is not None]
+        sizes = [image_size(path) for path in (pair.lr, pair.hr) if path is not None]
         if len(sizes) < 2 or None in sizes:
             continue
         lr, hr = sizes
-        if lr != (hr[0] // scale, hr[1] // scale):
-            wrong.append(f"{pair.name} (LR {lr[0]}x{lr[1]}, HR {hr[0]}x{hr[1]})")
+        if not all(x in (y // scale, -(-y // scale)) for x, y in zip(lr, hr, strict=True)):
+            wrong.append(f"{pair.name} (LR {lr[1]}x{lr[0]}, HR {hr[1]}x{hr[0]})")
     if wrong:
         raise UserError(
             f"LR and HR do not fit at scale {scale}: {_list(wrong)}; "
-            "LR must have HR's size divided by the scale, rounded down"
+            "LR must have HR's size divided by the scale"
         )
 
 
@@ -249,11 +249,11 @@ def _names(hr: list[_File], folder: Path) -> list[str]:
     return [path.as_posix() for path in relative]
 
 
-def _size(path: Path) -> tuple[int, int] | None:
-    """(width, height) from the header."""
+def image_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) from the file's header; None where that cannot be read."""
     try:
         with Image.open(path) as image:
-            return image.size
+            return image.height, image.width
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
 

@@ -1,0 +1,56 @@
+"""Training data from folders of image files."""
+
+import re
+from pathlib import Path
+
+from absl import logging
+
+from wdsr_jax.data.paired import Pairs, pair_files
+from wdsr_jax.data.pairs import Pair, find_pairs
+from wdsr_jax.errors import UserError
+
+_VALID_FOLDER = re.compile(r"(^|_)val(id|idation)?(_|$)", re.IGNORECASE)  # as in DIV2K_valid_HR
+
+
+def load_folders(root: str, val_root: str, scale: int, cache_dir: str | Path | None) -> tuple[Pairs, Pairs]:
+    """Pairs to train on and pairs held out to validate on.
+
+    Without `val_root` the images in folders named as DIV2K's (`DIV2K_valid_HR`) are held out; without such
+    folders the last 5 % in the order of names, at least 1 and at most 20.
+
+    Args:
+        root: folder of HR images (LR is made by `imresize`), or of HR and LR in the naming of `find_pairs`.
+        val_root: such a folder to validate on, or empty.
+        scale: HR pixels per LR pixel and side.
+        cache_dir: see `build_cache`.
+
+    Returns:
+        (training pairs, validation pairs).
+
+    Raises:
+        UserError: no root, a single image, and what `find_pairs` and `pair_files` raise.
+    """
+    if not root:
+        raise UserError("config.data.root is empty: name a folder of images with --config.data.root=DIR")
+    files = find_pairs(root, scale)
+    if val_root:
+        return pair_files(files, scale, cache_dir), pair_files(find_pairs(val_root, scale), scale, cache_dir)
+    held_out = [file for file in files if _is_valid(file, Path(root))]
+    if held_out and len(held_out) < len(files):
+        training = [file for file in files if not _is_valid(file, Path(root))]
+        return pair_files(training, scale, cache_dir), pair_files(held_out, scale, cache_dir)
+
+    pairs = pair_files(files, scale, cache_dir)
+    if len(pairs) < 2:
+        raise UserError(
+            f"{root}: a single image; one more is needed to validate on (or --config.data.val_root=DIR)"
+        )
+    count = min(20, max(1, round(0.05 * len(pairs))))
+    training, held_out = range(len(pairs) - count), range(len(pairs) - count, len(pairs))
+    train, val = pairs.subset(training), pairs.subset(held_out)
+    logging.info("held out for validation: %d of %d images (%s)", count, len(pairs), ", ".join(val.names))
+    return train, val
+
+
+def _is_valid(file: Pair, root: Path) -> bool:
+    return any(_VALID_FOLDER.search(folder) for folder in file.hr.relative_to(root).parts[:-1])

@@ -1,0 +1,323 @@
+"""Benchmark evaluation: PSNR and SSIM of a network and of bicubic, by the papers' protocols.
+
+python -m wdsr_jax.evaluate --model=bicubic|WORKDIR|FILE|NAME --scale=S [--out=FILE.json] DIR [DIR ...]
+
+Each DIR is a set: HR images alone (LR is made by MATLAB's bicubic), or with LR images beside them, in the
+naming of DIV2K (0001.png, 0001x2.png) or of SelfExSR (img_001_SRF_2_HR.png, img_001_SRF_2_LR.png).
+"""
+
+import argparse
+import json
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+from wdsr_jax.console import run_command
+from wdsr_jax.data.paired import Pairs
+from wdsr_jax.data.pairs import Pair, check_pair_sizes, find_pairs, image_size, set_name
+from wdsr_jax.errors import UserError
+from wdsr_jax.images import read_image, to_float, to_uint8
+from wdsr_jax.imresize import imresize
+from wdsr_jax.inference import for_inference
+from wdsr_jax.metrics import TooSmallError, psnr, ssim
+from wdsr_jax.steps import parallel_apply
+from wdsr_jax.weights import load_pretrained
+
+# Compilations a set costs at most: images are padded to this many shapes.
+MAX_SHAPES = 4
+
+Scores = dict[str, float | None]  # "psnr_y", "ssim_y" (protocol y), "psnr_rgb", "ssim_ntire" (protocol ntire)
+
+
+class Example(NamedTuple):
+    """An image to measure on.
+
+    Attributes:
+        name: for tables.
+        lr_shape: (H, W) of the LR image.
+        load: gives LR (H, W, 3) and HR (H * scale, W * scale, 3), uint8.
+    """
+
+    name: str
+    lr_shape: tuple[int, int]
+    load: Callable[[], tuple[np.ndarray, np.ndarray]]
+
+
+def examples_of_pairs(pairs: Pairs) -> list[Example]:
+    """The images of a validation set."""
+    return [
+        Example(name, shape, lambda i=i: pairs[i])
+        for i, (name, shape) in enumerate(zip(pairs.names, pairs.lr_shapes, strict=True))
+    ]
+
+
+def examples_of_folder(folder: str | os.PathLike, scale: int) -> list[Example]:
+    """The images of a benchmark set on disk; HR is cropped to a multiple of `scale` before LR is made.
+
+    A file that is no image is logged and left out.
+
+    Raises:
+        UserError: no such folder, no image in it, or LR images that do not fit.
+    """
+    files = find_pairs(folder, scale)
+    check_pair_sizes(files, scale)
+
+    def example(file: Pair) -> Example | None:
+        size = image_size(file.hr)
+        if size is None or min(size) < scale:
+            logging.warning(
+                "left out: %s: %s", file.hr, "not an image" if size is None else f"too small for x{scale}"
+            )
+            return None
+        height, width = (side // scale for side in size)
+
+        def load() -> tuple[np.ndarray, np.ndarray]:
+            hr = read_image(file.hr)[: height * scale, : width * scale]
+            if file.lr is None:
+                return imresize(hr, Fraction(1, scale)), hr
+            return read_image(file.lr)[:height, :width], hr
+
+        return Example(file.name, (height, width), load)
+
+    examples = [made for file in files if (made := example(file)) is not None]
+    if not examples:
+        raise UserError(f"{folder}: none of its {len(files)} images can be used; the lines above say why")
+    return examples
+
+
+def padded_shapes(shapes: Sequence[tuple[int, int]], at_most: int = MAX_SHAPES) -> list[tuple[int, int]]:
+    """For each of `shapes` (H, W) the shape it is padded to: few different ones, and few pixels added.
+
+    Starts with every shape by itself and merges, again and again, the two groups whose union adds the
+    fewest pixels.
+    """
+    groups = {shape: [i for i, other in enumerate(shapes) if other == shape] for shape in set(shapes)}
+    while len(groups) > at_most:
+
+        def added(a: tuple[int, int], b: tuple[int, int]) -> int:
+            height, width = max(a[0], b[0]), max(a[1], b[1])
+            areas = len(groups[a]) * a[0] * a[1] + len(groups[b]) * b[0] * b[1]
+            return (len(groups[a]) + len(groups[b])) * height * width - areas
+
+        a, b = min(((a, b) for a in groups for b in groups if a < b), key=lambda pair: (added(*pair), pair))
+        members = groups.pop(a) + groups.pop(b)
+        union = (max(a[0], b[0]), max(a[1], b[1]))
+        groups[union] = groups.get(union, []) + members
+    target = {i: shape for shape, members in groups.items() for i in members}
+    return [target[i] for i in range(len(shapes))]
+
+
+def super_resolve(
+    module: nn.Module, params: Any, examples: Sequence[Example]
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Runs the network over images of many sizes, an image a device, with few compilations.
+
+    Yields:
+        Position in `examples`, LR, HR and SR, uint8; in the order of their padded shapes. Those that
+        cannot be loaded are logged and left out.
+    """
+    module, params = for_inference(module, params)
+    apply = parallel_apply(module)
+    devices = jax.local_device_count()
+    shapes = padded_shapes([example.lr_shape for example in examples])
+    for height, width in sorted(set(shapes)):
+        members = [i for i, shape in enumerate(shapes) if shape == (height, width)]
+        for first in range(0, len(members), devices):
+            chunk = members[first : first + devices]
+            loaded = list(_load(examples, chunk))
+            lr = np.zeros((devices, 1, height, width, 3), np.float32)
+            sizes = np.ones((devices, 1, 2), np.int32)
+            for k, (_, image, _) in enumerate(loaded):
+                h, w, _ = image.shape
+                lr[k, 0, :h, :w], sizes[k, 0] = to_float(image), (h, w)
+            sr = np.asarray(apply(params, lr, sizes))
+            for k, (i, image, hr) in enumerate(loaded):
+                yield i, image, hr, to_uint8(sr[k, 0, : hr.shape[0], : hr.shape[1]])
+
+
+def _load(
+    examples: Sequence[Example], positions: Iterable[int]
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    for i in positions:
+        try:
+            yield i, *examples[i].load()
+        except UserError as error:
+            logging.warning("left out: %s", error)
+
+
+def score(sr: np.ndarray, hr: np.ndarray, scale: int) -> Scores:
+    """All metrics of one image, uint8 (H, W, 3); None where the image is too small for one."""
+
+    def measure(metric: Callable[..., float], protocol: str) -> float | None:
+        try:
+            return metric(sr, hr, scale=scale, protocol=protocol)
+        except TooSmallError:
+            return None
+
+    return {
+        "psnr_y": measure(psnr, "y"),
+        "ssim_y": measure(ssim, "y"),
+        "psnr_rgb": measure(psnr, "ntire"),
+        "ssim_ntire": measure(ssim, "ntire"),
+    }
+
+
+def evaluate(
+    examples: Sequence[Example],
+    scale: int,
+    module: nn.Module | None = None,
+    params: Any = None,
+    *,
+    bicubic: bool = True,
+    label: str = "evaluating",
+) -> dict[str, Any]:
+    """Measures one set.
+
+    Args:
+        examples: its images.
+        scale: the upscaling factor.
+        module: the network; None to measure bicubic alone.
+        params: its parameters.
+        bicubic: whether to measure bicubic.
+        label: what the progress bar says.
+
+    Returns:
+        `{"bicubic": Scores, "model": Scores, "images": [{"name", "bicubic", "model"}, ...]}`, the first two
+        averaged over the images that have the score, and absent where they were not asked for.
+    """
+    if module is None:
+        outputs = _load(examples, range(len(examples)))
+    else:
+        outputs = super_resolve(module, params, examples)
+
+    def measure(i: int, lr: np.ndarray, hr: np.ndarray, sr: np.ndarray | None = None) -> tuple[int, dict]:
+        result: dict[str, Any] = {"name": examples[i].name}
+        if bicubic:
+            result["bicubic"] = score(imresize(lr, scale), hr, scale)
+        if sr is not None:
+            result["model"] = score(sr, hr, scale)
+        return i, result
+
+    threads = os.cpu_count() or 1
+    results: dict[int, dict] = {}
+    bar = tqdm(total=len(examples), desc=label, unit="img", leave=False)
+    with bar, ThreadPoolExecutor(threads) as pool:
+        pending: deque = deque()
+
+        def collect() -> None:
+            i, result = pending.popleft().result()
+            results[i] = result
+            bar.update()
+
+        for output in outputs:
+            pending.append(pool.submit(measure, *output))
+            if len(pending) > 2 * threads:  # images wait in memory
+                collect()
+        while pending:
+            collect()
+    if not results:
+        raise UserError(f"{label}: no image could be read; the lines above say why")
+    images = [results[i] for i in sorted(results)]
+    averages = {
+        who: _average([image[who] for image in images]) for who in ("bicubic", "model") if who in images[0]
+    }
+    return {**averages, "images": images}
+
+
+def _average(scores: list[Scores]) -> Scores:
+    def mean(metric: str) -> float | None:
+        values = [s[metric] for s in scores if s[metric] is not None]
+        return sum(values) / len(values) if values else None
+
+    return {metric: mean(metric) for metric in scores[0]}
+
+
+def markdown_table(results: dict[str, dict[str, Any]], scale: int) -> str:
+    """A row a set: bicubic and the model side by side, by metric and protocol."""
+    methods = [who for who in ("bicubic", "model") if any(who in result for result in results.values())]
+    metrics = {"PSNR-Y": "psnr_y", "SSIM-Y": "ssim_y", "PSNR ntire": "psnr_rgb", "SSIM ntire": "ssim_ntire"}
+    rows = [[f"set (x{scale})", "images", *(f"{metric} {who}" for metric in metrics for who in methods)]]
+    for name, result in results.items():
+        values = [_format(result[who][key]) for key in metrics.values() for who in methods]
+        rows.append([name, str(len(result["images"])), *values])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    rows.insert(1, rule)
+
+    def line(row: list[str]) -> str:
+        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+        return f"| {' | '.join(cells)} |"
+
+    return "\n".join(map(line, rows))
+
+
+def _format(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if value > 1 else f"{value:.4f}"  # PSNR in dB, or SSIM
+
+
+def write_json(path: str | os.PathLike, results: dict[str, dict[str, Any]]) -> None:
+    """Writes results by set name; a PSNR of identical images, infinite, becomes null.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(child) for key, child in value.items()}
+        if isinstance(value, list):
+            return [finite(child) for child in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    temporary = Path(f"{path}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(finite(results), indent=2) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def main() -> None:
+    """The command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        prog="python -m wdsr_jax.evaluate", description="PSNR and SSIM by the papers' protocols."
+    )
+    parser.add_argument("--model", required=True, help="bicubic, a workdir, a weights file or a shipped name")
+    parser.add_argument("--scale", required=True, type=int, help="upscaling factor")
+    parser.add_argument("--out", help="JSON file for the results")
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="one folder a set")
+    args = parser.parse_args()
+    if args.scale < 2:
+        raise UserError(f"--scale must be a whole number from 2 up, not {args.scale}")
+    if args.out and not Path(args.out).absolute().parent.is_dir():
+        raise UserError(f"--out={args.out}: no such folder")  # known before an hour's work, not after
+    module, params = (None, None) if args.model == "bicubic" else load_pretrained(args.model)
+    if module is not None and module.scale != args.scale:
+        raise UserError(f"--scale={args.scale}: {args.model} is a model for x{module.scale}")
+    sets = {folder: examples_of_folder(folder, args.scale) for folder in args.folders}
+    results = {}
+    for folder, examples in sets.items():
+        name = set_name(folder)
+        name = name if name not in results else str(folder)
+        results[name] = evaluate(examples, args.scale, module, params, label=name)
+    print(markdown_table(results, args.scale))
+    if args.out:
+        write_json(args.out, results)
+
+
+if __name__ == "__main__":
+    run_command(main)

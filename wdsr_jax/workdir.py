@@ -1,0 +1,97 @@
+"""What a training run leaves in its folder about itself, and whether a config may resume it."""
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from wdsr_jax.errors import UserError
+
+_CONFIG = "config.json"
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+# These may differ when a run is resumed: they change neither the network nor the order of the batches.
+_FREE = {
+    "data.root",
+    "data.val_root",
+    "data.cache_dir",
+    "data.workers",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.max_skipped",
+}
+
+
+def open_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> Path:
+    """Makes the folder of a run, or opens that of an earlier one to resume it.
+
+    Writes `config.json`, and `environment.json` with versions and devices.
+
+    Args:
+        workdir: the folder.
+        config: nested dict of the whole config.
+
+    Raises:
+        UserError: it cannot be made or written to, or holds a run whose config contradicts this one.
+    """
+    workdir = Path(workdir).expanduser()
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if (workdir / _CONFIG).exists():
+            _compare(workdir, json.loads((workdir / _CONFIG).read_text()), config)
+        _write_json(workdir / _CONFIG, config)
+        _write_json(workdir / "environment.json", _environment())
+    except FileExistsError:
+        raise UserError(f"--workdir={workdir}: is a file, not a folder") from None
+    except NotADirectoryError:
+        raise UserError(f"--workdir={workdir}: lies below a file") from None
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
+    except json.JSONDecodeError:
+        raise UserError(f"{workdir / _CONFIG}: damaged; delete it to resume with the config given") from None
+    return workdir
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in _PACKAGES},
+        "processes": jax.process_count(),
+        "devices": [device.device_kind for device in jax.devices()],
+    }
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _compare(workdir: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
+    # Through JSON, as the saved one went, so that tuples equal lists.
+    old, new = _flatten(saved), _flatten(json.loads(json.dumps(config)))
+    free = _FREE | ({"train.steps"} if new.get("train.schedule") == "piecewise" else set())
+    differ = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    differ = [f"{key} ({old.get(key)!r} there, {new.get(key)!r} here)" for key in differ if key not in free]
+    if differ:
+        raise UserError(
+            f"--workdir={workdir}: holds a run with another config: {', '.join(differ)}; "
+            "choose another --workdir, or the same config to resume"
+        )
