@@ -23,7 +23,7 @@ from absl import flags
 from wdsr_jax.data.paired import Pairs
 from wdsr_jax.errors import UserError
 
-_THREADS = 2  # without workers: one crops while the other waits for the disk; more would fight for the GIL
+_THREADS = 1  # without workers: more would fight for the GIL and be no faster
 _BATCHES_AHEAD = 4  # without workers
 _BATCHES_AHEAD_PER_WORKER = 2
 _END = 2**48  # batches; Grain's ranges have an end
@@ -92,7 +92,7 @@ def training_batches(
             flags.FLAGS.mark_as_parsed()
     else:
         dataset = dataset.to_iter_dataset(grain.ReadOptions(_THREADS, prefetch_buffer_size=_BATCHES_AHEAD))
-    return _iterate(dataset)
+    return _iterate(dataset, workers)
 
 
 def dihedral(image: np.ndarray, transform: int) -> np.ndarray:
@@ -161,7 +161,7 @@ def _philox(seed: int, stream: int, counter: int) -> np.random.Philox:
     return np.random.Philox(key=np.array([seed, stream], np.uint64), counter=counter)
 
 
-def _iterate(dataset: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
+def _iterate(dataset: grain.IterDataset, workers: int) -> Iterator[dict[str, np.ndarray]]:
     iterator = iter(dataset)
     try:
         while True:
@@ -174,8 +174,8 @@ def _iterate(dataset: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
                     f"an input worker process died ({error}); exit code -9 means too little memory, -7 too "
                     "little shared memory (/dev/shm): use fewer workers with --config.data.workers=N"
                 ) from None
-            # Plain arrays: what comes from a worker is of a subclass that lives in shared memory.
-            yield {name: np.asarray(array) for name, array in batch.items()}
+            # Copied out of the workers' shared memory: it is scarce in containers, and ends with the workers.
+            yield {name: np.array(array) for name, array in batch.items()} if workers else batch
     finally:
         iterator.close()
 
@@ -185,8 +185,9 @@ def _start_worker(index: int, count: int) -> None:
     del index, count
     if "jax" in sys.modules:  # Grain imports it; nothing here uses it
         sys.modules["jax"].config.update("jax_platforms", "cpu")
-    # The parent decides when to stop: it may want more batches after Ctrl-C, which a terminal sends to all.
+    # The parent decides when to stop: it may need a batch after a signal that a terminal or Slurm sent to all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def follow_parent() -> None:
         parent_process().join()  # returns also when the parent is killed, and no clean-up of its own ran
