@@ -43,11 +43,13 @@ class TrainState:
     skipped_in_row: jax.Array
 
 
-def create_state(
-    module: nn.Module, optimizer: optax.GradientTransformation, seed: int, ema: bool
-) -> TrainState:
-    """A state at step 0, the parameters drawn from `seed`."""
-    params = module.init(jax.random.key(seed), jnp.zeros((1, 8, 8, 3)))["params"]
+def init_params(module: nn.Module, seed: int) -> Any:
+    """Parameters of the network, drawn from `seed`."""
+    return module.init(jax.random.key(seed), jnp.zeros((1, 8, 8, 3)))["params"]
+
+
+def create_state(params: Any, optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
+    """The state at step 0, with or without an average of the parameters."""
     # Buffers of their own: a step donates each of them, and a buffer cannot be donated twice.
     ema_params = jax.tree.map(jnp.copy, params) if ema else None
     zero = functools.partial(jnp.zeros, (), jnp.int32)

@@ -24,7 +24,7 @@ from wdsr_jax.inference import upscale
 from wdsr_jax.losses import LOSSES
 from wdsr_jax.metrics import psnr
 from wdsr_jax.models import create_model
-from wdsr_jax.weights import WORKDIR_FILE, load_pretrained, save_weights
+from wdsr_jax.weights import WORKDIR_FILE, load_pretrained, save_weights, start_from
 from wdsr_jax.workdir import open_workdir
 
 _IN_FLIGHT = 2  # steps that wait on the device, so that it never waits for the host
@@ -71,8 +71,11 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | os.Path
         decay=train.lr_decay,
     )
     optimizer = optim.create_optimizer(schedule, train.grad_clip)
-    state = steps.create_state(module, optimizer, train.seed, ema=train.ema_decay > 0)
-    logging.info("%s parameters", f"{sum(x.size for x in jax.tree.leaves(state.params)):,}")
+    params = steps.init_params(module, train.seed)
+    if train.init_from:
+        params = start_from(params, train.init_from)
+    logging.info("%s parameters", f"{sum(x.size for x in jax.tree.leaves(params)):,}")
+    state = steps.create_state(params, optimizer, ema=train.ema_decay > 0)
 
     # Resuming: the newest whole checkpoint gives state and step; the batches from that step on follow.
     manager = checkpoints.open_checkpoints(workdir, train.keep_checkpoints)

@@ -71,6 +71,26 @@ def load_pretrained(name_or_path: str | os.PathLike) -> tuple[nn.Module, Any]:
     return _load_weights(path)
 
 
+def start_from(params: Any, name_or_path: str | os.PathLike) -> Any:
+    """Parameters for fine-tuning: those of `params` that another network has in the same shape, from there.
+
+    A network of another scale gives its head and blocks; tail and skip stay as initialised.
+
+    Args:
+        params: freshly initialised, of the network to train.
+        name_or_path: as for `load_pretrained`.
+
+    Raises:
+        UserError: as `load_pretrained`, or nothing fits.
+    """
+    _, other = load_pretrained(name_or_path)
+    old, new = flatten_dict(other, sep="."), flatten_dict(params, sep=".")
+    fitting = {name: old[name] for name in new if name in old and old[name].shape == new[name].shape}
+    if not any(name.endswith("kernel") for name in fitting):
+        raise UserError(f"{name_or_path}: has no convolution of the shape and name of this network's")
+    return unflatten_dict(new | fitting, sep=".")
+
+
 def list_pretrained() -> list[str]:
     """Names of the weights that ship with the package, for `load_pretrained`."""
     return sorted(path.stem for path in _SHIPPED.glob("*.safetensors"))

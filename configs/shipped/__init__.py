@@ -1,0 +1,1 @@
+"""Configs of the weights that ship with the package."""
