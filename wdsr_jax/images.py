@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".a
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """Reads an image file as RGB.
 
-    Grey images become R = G = B and palettes are resolved; alpha is dropped.
+    Grey images become R = G = B, palettes are resolved, alpha is dropped, and 16 bits become 8 by scaling.
 
     Args:
         path: a file of any format that Pillow reads.
@@ -24,39 +24,52 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         uint8 array (H, W, 3).
 
     Raises:
-        UserError: the file is missing, truncated or no image; the message names it.
+        UserError: the file is missing, truncated, no image, or of floating point (whose range it does not
+            say); the message names it.
     """
     try:
         with Image.open(path) as image:
+            if image.mode == "F":
+                raise UserError(f"{path}: floating-point pixels; save it with 8 or 16 bits")
+            if image.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip at 255
+                grey = to_uint8(np.asarray(image, np.float32) / 65535)  # (H, W)
+                return np.repeat(grey[..., None], 3, axis=-1)
             return np.asarray(image.convert("RGB"))
+    except UserError:
+        raise
     except UnidentifiedImageError:
         raise UserError(f"{path}: not an image") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow reports damage as SyntaxError or ValueError in some decoders (PNG chunks, TIFF tags).
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UserError(f"{path}: cannot be read ({reason})") from None
+    except Exception as error:  # damage: OSError, SyntaxError (PNG), ValueError (TIFF), RuntimeError (AVIF)
+        raise UserError(f"{path}: cannot be read ({_reason(error)})") from None
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
     """Writes uint8 (H, W, 3) or (H, W) to `path`; the file appears whole or not at all.
 
     Raises:
-        UserError: the folder is missing, read-only or full.
+        UserError: the folder is missing, read-only or full, or the ending is of no image format.
     """
     path = Path(path)
+    image_format = Image.registered_extensions().get(path.suffix.lower())
+    if image_format not in Image.SAVE:
+        raise UserError(f"{path}: no image format that can be written ends in {path.suffix!r}; use .png")
     try:
         # mkstemp, not a fixed name: two processes may write the same file.
         handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
         try:
             with os.fdopen(handle, "wb") as file:
-                Image.fromarray(image).save(file, format=Image.registered_extensions()[path.suffix])
+                Image.fromarray(image).save(file, format=image_format)
             os.chmod(temporary, 0o644)  # mkstemp makes it private
             os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)
             raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+    except (OSError, ValueError) as error:  # ValueError: more pixels a side than the format can hold
+        raise UserError(f"{path}: cannot be written ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
@@ -65,5 +78,9 @@ def to_float(image: np.ndarray) -> np.ndarray:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Float in [0, 1], unclipped, to uint8: clipped, then rounded half up (as MATLAB does); any shape."""
-    return np.floor(np.clip(np.asarray(image), 0, 1) * 255 + 0.5).astype(np.uint8)
+    """Float in [0, 1], unclipped, to uint8: clipped, then rounded half up (as MATLAB does); any shape.
+
+    NaN becomes 0.
+    """
+    clipped = np.fmin(np.fmax(image, 0), 1)  # fmax takes the number where the other is NaN
+    return np.floor(clipped * 255 + 0.5).astype(np.uint8)
