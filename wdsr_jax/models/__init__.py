@@ -1,6 +1,8 @@
 """The networks: `create_model` makes one from the model section of a config."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import flax.linen as nn
@@ -11,6 +13,15 @@ from wdsr_jax.models.layers import fold_weight_norm
 from wdsr_jax.models.wdsr import WDSR
 
 __all__ = ["WDSR", "create_model", "fold_weight_norm"]
+
+_CHOICES = {
+    "name": ("wdsr_a", "wdsr_b"),
+    "norm": ("weight", "none"),
+    "g_init": ("official", "norm", "ones"),
+    "dtype": ("float32", "bfloat16"),
+}
+_COUNTS = ("scale", "filters", "blocks", "expansion")
+_NUMBERS = ("low_rank_ratio", "res_scale")
 
 
 def create_model(config: Mapping[str, Any]) -> nn.Module:
@@ -25,23 +36,37 @@ def create_model(config: Mapping[str, Any]) -> nn.Module:
         with lr (B, H, W, 3) in [0, 1] and sr (B, H * scale, W * scale, 3).
 
     Raises:
-        UserError: a name or value that does not exist.
+        UserError: a key that is missing or unknown, or a value that cannot work; it names key and choices.
     """
     fields = dict(config)
+    unknown = sorted(fields.keys() - {*_CHOICES, *_COUNTS, *_NUMBERS, "mean"})
+    if unknown:
+        known = ", ".join((*_CHOICES, *_COUNTS, *_NUMBERS, "mean"))
+        raise UserError(f"model.{unknown[0]}: no such key; there are {known}")
+    for key in ("name", "scale"):
+        if key not in fields:
+            raise UserError(f"model.{key} is missing")
+    for key, value in fields.items():
+        if key in _CHOICES and value not in _CHOICES[key]:
+            raise UserError(f"model.{key} must be one of {', '.join(_CHOICES[key])}, not {value!r}")
+        if key in _COUNTS and not (isinstance(value, Integral) and value >= 1):
+            raise UserError(f"model.{key} must be a whole number and at least 1, not {value!r}")
+        if key in _NUMBERS and not _is_finite(value):
+            raise UserError(f"model.{key} must be a number, not {value!r}")
     name = fields.pop("name")
-    choices = {
-        "name": ("wdsr_a", "wdsr_b"),
-        "norm": ("weight", "none"),
-        "dtype": ("float32", "bfloat16"),
-        "g_init": ("official", "norm", "ones"),
-    }
-    for key, allowed in choices.items():
-        if config.get(key, allowed[0]) not in allowed:
-            raise UserError(f"model.{key} must be one of {', '.join(allowed)}, not {config[key]!r}")
-    for key in ("scale", "filters", "blocks", "expansion"):
-        if config.get(key, 1) < 1:
-            raise UserError(f"model.{key} must be at least 1, not {config[key]!r}")
     if "mean" in fields:
-        fields["mean"] = tuple(fields["mean"])
+        mean = fields["mean"]
+        if not (isinstance(mean, Sequence) and len(mean) == 3 and all(map(_is_finite, mean))):
+            raise UserError(f"model.mean must be three numbers, R, G and B in [0, 1], not {mean!r}")
+        fields["mean"] = tuple(mean)
     fields["dtype"] = jnp.dtype(fields.get("dtype", "float32"))
-    return WDSR(block=name.removeprefix("wdsr_"), **fields)
+    module = WDSR(block=name.removeprefix("wdsr_"), **fields)
+    if module.block == "b" and int(module.low_rank_ratio * module.filters) < 1:
+        raise UserError(
+            f"model.low_rank_ratio={module.low_rank_ratio} of filters={module.filters} leaves no channel"
+        )
+    return module
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
