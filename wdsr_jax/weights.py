@@ -28,19 +28,22 @@ def save_weights(path: str | os.PathLike, model_config: Mapping[str, Any], param
     Tensors are named by their path in the tree, such as `block_0.expand.kernel`.
 
     Raises:
-        OSError: the folder is read-only or full.
+        UserError: the folder is missing, read-only or full.
     """
     tensors = {k: np.ascontiguousarray(v) for k, v in flatten_dict(jax.device_get(params), sep=".").items()}
     data = safetensors.numpy.save(tensors, metadata={"model": json.dumps(dict(model_config))})
-    handle, temporary = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        handle, temporary = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(temporary, 0o644)  # mkstemp makes it private
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def load_pretrained(name_or_path: str | os.PathLike) -> tuple[nn.Module, Any]:
@@ -56,16 +59,16 @@ def load_pretrained(name_or_path: str | os.PathLike) -> tuple[nn.Module, Any]:
     Raises:
         UserError: there is no such file or name, or the file does not hold a network of this package.
     """
-    path = Path(name_or_path)
+    path = Path(name_or_path).expanduser()
     if str(name_or_path) in list_pretrained():
         path = _SHIPPED / f"{name_or_path}.safetensors"
-    elif path.is_dir():
+    elif os.path.isdir(path):  # False, where Path.is_dir raises, for what cannot be a path
         path = path / WORKDIR_FILE
         if not path.exists():
             raise UserError(
                 f"{path.parent}: no {WORKDIR_FILE} here; training writes it at its first evaluation"
             )
-    elif not path.exists():
+    elif not os.path.exists(path):
         names = ", ".join(list_pretrained()) or "none"
         raise UserError(f"{name_or_path}: no such file or workdir, nor a shipped model (those are: {names})")
     return _load_weights(path)
@@ -101,12 +104,15 @@ def _load_weights(path: Path) -> tuple[nn.Module, Any]:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a safetensors file ({error})") from None
+    # AttributeError and TypeError: of element types that NumPy does not know.
+    except (safetensors.SafetensorError, OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: not a safetensors file that can be read ({error})") from None
     try:
         module = create_model(json.loads(metadata["model"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: no network of wdsr_jax in its metadata ({error!r})") from None
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: its metadata has no `model` with the config of a network") from None
+    except UserError as error:
+        raise UserError(f"{path}: its metadata name no network of wdsr_jax ({error})") from None
 
     init = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     expected = {name: leaf.shape for name, leaf in flatten_dict(init["params"], sep=".").items()}
@@ -117,7 +123,8 @@ def _load_weights(path: Path) -> tuple[nn.Module, Any]:
             raise UserError(f"{path}: tensor {name} does not belong to the network")
         if tensors[name].shape != expected[name]:
             raise UserError(f"{path}: tensor {name} is {tensors[name].shape}, not {expected[name]}")
+        with np.errstate(over="ignore"):  # a float64 beyond float32 is found as the infinity it becomes
+            tensors[name] = tensors[name].astype(np.float32)
         if not np.isfinite(tensors[name]).all():
             raise UserError(f"{path}: tensor {name} holds values that are not finite")
-    params = {name: jnp.asarray(tensor, jnp.float32) for name, tensor in tensors.items()}
-    return module, unflatten_dict(params, sep=".")
+    return module, unflatten_dict({name: jnp.asarray(t) for name, t in tensors.items()}, sep=".")
