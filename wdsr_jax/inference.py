@@ -64,7 +64,12 @@ def upscale(module: nn.Module, params: Any, image: np.ndarray) -> np.ndarray:
 
     Returns:
         (H * scale, W * scale, 3); uint8 for uint8, otherwise float32, unclipped.
+
+    Raises:
+        ValueError: another shape, or integers that are not uint8.
     """
+    if image.ndim != 3 or image.shape[-1] != 3 or not (image.dtype == np.uint8 or image.dtype.kind == "f"):
+        raise ValueError(f"image must be (H, W, 3), uint8 or float, not {image.shape}, {image.dtype}")
     lr = to_float(image) if image.dtype == np.uint8 else np.asarray(image, np.float32)
     sr = np.asarray(_apply(*for_inference(module, params), lr[None])[0])
     return to_uint8(sr) if image.dtype == np.uint8 else sr

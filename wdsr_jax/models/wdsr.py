@@ -94,6 +94,8 @@ class WDSR(nn.Module):
 
     @nn.compact
     def __call__(self, lr: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(lr.dtype, jnp.floating):  # the mean would become 0 in silence
+            raise TypeError(f"lr must be float in [0, 1], not {lr.dtype}")
         g, g_first, g_last = {
             "norm": ("norm", "norm", "norm"),
             "ones": (1.0, 1.0, 1.0),
