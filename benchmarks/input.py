@@ -76,8 +76,8 @@ def run(pairs: Pairs, workers: list[int]) -> None:
     print()
     for batch_size, n, rate, limit in outlook:
         print(
-            f"batch {batch_size}, {n} workers: {rate:,.0f} patches/s a worker; on 16 cores 15 workers would make "
-            f"{15 * rate:,.0f}, and one core of the main process take {limit:,.0f}"
+            f"batch {batch_size}, {n} workers: {rate:,.0f} patches/s a worker; on 16 cores 15 workers would "
+            f"make {15 * rate:,.0f}, and one core of the main process take {limit:,.0f}"
         )
 
 

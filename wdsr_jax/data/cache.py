@@ -3,6 +3,7 @@
 Cropping a patch from a PNG costs the decoding of the whole image; from a memory map it costs the patch.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
@@ -195,20 +196,28 @@ def _map_ahead(function: Callable, items: Iterable) -> Iterator:
 
 def _publish(temporary: Path, folder: Path) -> ImageCache:
     """Renames `temporary` to `folder`, or opens the good cache that another process has put there."""
-    while True:
-        try:
-            os.rename(temporary, folder)
-            return ImageCache(folder)
-        except OSError:
-            # A folder that is not empty is never replaced by rename: it is another's good cache or damage.
-            if (cache := _open(folder)) is not None:
-                return cache
-            if not folder.exists():
-                raise
-            damaged = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
-            with suppress(FileNotFoundError):  # another process was faster
+    with _turn(folder.parent):
+        cache = _open(folder)
+        if cache is None:
+            if folder.exists():  # damaged; moved in one piece, for those who have it open
+                damaged = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
                 os.rename(folder, damaged)
                 shutil.rmtree(damaged) if damaged.is_dir() else damaged.unlink()
+            os.rename(temporary, folder)
+            cache = ImageCache(folder)
+        return cache
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder; without it where the file system has no locks."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)  # which unlocks it
 
 
 def _remove_stale(folder: Path) -> None:

@@ -185,7 +185,7 @@ def _start_worker(index: int, count: int) -> None:
     del index, count
     if "jax" in sys.modules:  # Grain imports it; nothing here uses it
         sys.modules["jax"].config.update("jax_platforms", "cpu")
-    # The parent decides when to stop: it may need a batch after a signal that a terminal or Slurm sent to all.
+    # The parent decides when to stop: it may need a batch after a signal sent to all, as by a terminal.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
