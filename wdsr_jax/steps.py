@@ -104,7 +104,7 @@ def train_step(
     value, grads = jax.value_and_grad(mean_loss)(state.params)
     if axis_name:
         value, grads = jax.lax.pmean((value, grads), axis_name)
-    grad_norm = optax.global_norm(grads)
+    grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
 
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
