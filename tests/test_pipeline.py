@@ -186,7 +186,7 @@ def test_worker_processes_deliver_the_same_and_end(pairs):
 
     os.kill(pids[1], signal.SIGKILL)
     with pytest.raises(
-        UserError, match=r"an input worker process died .*exit code -9.*config.data.workers=N"
+        UserError, match=r"an input worker process died .exit code -9;.*config.data.workers=N"
     ):
         list(islice(batches, 20))
     assert workers_end(pids)

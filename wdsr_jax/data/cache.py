@@ -223,9 +223,10 @@ def _turn(folder: Path) -> Iterator[None]:
 def _remove_stale(folder: Path) -> None:
     """Removes the temporary folders that killed builds of the same cache have left."""
     for old in folder.parent.glob(f".{folder.name}.*"):
-        times = [path.stat().st_mtime for path in (old, *old.glob("*"))]
-        if max(times) < time.time() - _STALE_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):  # a build that goes on beside this one may take its folder away
+            times = [path.stat().st_mtime for path in (old, *old.glob("*"))]
+            if max(times) < time.time() - _STALE_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync(file) -> None:

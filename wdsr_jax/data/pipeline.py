@@ -9,6 +9,7 @@ cropping it does (`python -m benchmarks.input`).
 """
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -168,11 +169,12 @@ def _iterate(dataset: grain.IterDataset, workers: int) -> Iterator[dict[str, np.
             try:
                 batch = next(iterator)
             except RuntimeError as error:
-                if "exit code" not in str(error):
+                died = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
+                if not died:
                     raise
                 raise UserError(
-                    f"an input worker process died ({error}); exit code -9 means too little memory, -7 too "
-                    "little shared memory (/dev/shm): use fewer workers with --config.data.workers=N"
+                    f"an input worker process died (exit code {died[1]}; -9: no memory left, -7: no shared memory "
+                    "left in /dev/shm); use fewer workers with --config.data.workers=N"
                 ) from None
             # Copied out of the workers' shared memory: it is scarce in containers, and ends with the workers.
             yield {name: np.array(array) for name, array in batch.items()} if workers else batch
