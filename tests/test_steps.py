@@ -13,7 +13,10 @@ from wdsr_jax import steps
 from wdsr_jax.inference import apply_padded
 from wdsr_jax.losses import l1, l2
 from wdsr_jax.models import create_model
+from wdsr_jax.models.layers import Conv
 from wdsr_jax.optim import create_optimizer
+
+from .numpy_wdsr import random_params
 
 RATE, EMA = 0.05, 0.6
 
@@ -46,7 +49,9 @@ def batch_of(seed, size=4, largest=254):
 
 
 def start(module, optimizer, ema=True):
-    return steps.create_state(steps.init_params(module, 0), optimizer, ema)
+    # Copies: a step donates them.
+    params = jax.tree.map(jnp.copy, random_params(module)) if module is WDSR else steps.init_params(module, 0)
+    return steps.create_state(params, optimizer, ema)
 
 
 def options_of(module, grad_clip=0.0, **options):
@@ -236,9 +241,9 @@ def test_key_of_a_step_is_of_seed_and_step_alone():
 
 def test_state_is_of_the_seed_and_its_buffers_its_own():
     optimizer = optax.adam(1e-3)
-    assert_same_bits(steps.init_params(WDSR, 3), steps.init_params(WDSR, 3))
-    kernels = [np.asarray(steps.init_params(WDSR, seed)["head"]["kernel"]) for seed in (3, 4)]
-    assert not np.array_equal(*kernels)
+    first, again, other = (steps.init_params(Conv(4, 3), seed)["kernel"] for seed in (3, 3, 4))
+    assert_same_bits(first, again)
+    assert not np.array_equal(first, other)
     state = start(WDSR, optimizer)
     assert_same_bits(state.params, state.ema_params)
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
@@ -262,7 +267,7 @@ def test_micro_batches_divide_the_batch(monkeypatch):
 
 
 def test_parallel_apply_equals_apply_padded():
-    params = steps.init_params(WDSR, 0)
+    params = random_params(WDSR)
     lr = np.random.default_rng(0).uniform(size=(2, 1, 6, 7, 3)).astype(np.float32)
     sizes = np.array([[[6, 7]], [[4, 2]]])
     sr = steps.parallel_apply(WDSR)(params, lr, sizes)

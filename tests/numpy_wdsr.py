@@ -1,0 +1,55 @@
+"""The paper's networks once more, in NumPy and float64: what tests compare with."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+
+@functools.cache
+def random_params(module, seed=0):
+    """Random in every leaf: biases of 0 and g of 1 would hide what is left out."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    rng = np.random.default_rng(seed)
+    drawn = {}
+    for name, leaf in flatten_dict(shapes).items():
+        low, high = {"kernel": (-1, 1), "scale": (0.5, 1.5), "bias": (-0.2, 0.2)}[name[-1]]
+        drawn[name] = jnp.asarray(rng.uniform(low, high, leaf.shape), jnp.float32)
+    return unflatten_dict(drawn)
+
+
+def _conv(p, x):
+    p = {name: np.asarray(leaf, np.float64) for name, leaf in p.items()}
+    w = v = p["kernel"]
+    if "scale" in p:
+        norms = [np.linalg.norm(v[..., o].ravel()) for o in range(v.shape[-1])]
+        w = v * p["scale"] / norms
+    k, (_, h, width, _) = v.shape[0], x.shape
+    padded = np.pad(x, ((0, 0), (k // 2, k // 2), (k // 2, k // 2), (0, 0)))
+    y = sum(padded[:, i : i + h, j : j + width] @ w[i, j] for i in range(k) for j in range(k))
+    return y + p["bias"]
+
+
+def pixel_shuffle(x, r):
+    b, h, w, channels = x.shape
+    out = np.zeros((b, h * r, w * r, channels // r**2))
+    for i in range(r):
+        for j in range(r):
+            for c in range(channels // r**2):
+                out[:, i::r, j::r, c] = x[..., (i * r + j) * (channels // r**2) + c]
+    return out
+
+
+def forward(module, p, lr):
+    mean = np.array(module.mean)
+    shifted = np.asarray(lr, np.float64) - mean
+    x = _conv(p["head"], shifted)
+    for i in range(module.blocks):
+        block = p[f"block_{i}"]
+        y = np.maximum(_conv(block["expand"], x), 0)
+        if module.block == "b":
+            y = _conv(block["reduce"], y)
+        x = x + module.res_scale * _conv(block["project"], y)
+    return pixel_shuffle(_conv(p["tail"], x) + _conv(p["skip"], shifted), module.scale) + mean
