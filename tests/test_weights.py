@@ -49,11 +49,11 @@ def file(tmp_path):
     [{}, dict(name="wdsr_b", scale=3, mean=(0.5, 0.25, 0.125), dtype="bfloat16", res_scale=0.3, norm="none")],
 )
 def test_round_trip_is_exact(tmp_path, fields):
-    config = ml_collections.ConfigDict(CONFIG | fields)
+    config = CONFIG | fields
     path, params = tmp_path / "a.safetensors", params_like(**fields)
-    save_weights(str(path), config, params)
+    save_weights(str(path), ml_collections.ConfigDict(config), params)
     module, loaded = load_pretrained(str(path))
-    assert module == create_model(config)
+    assert module == create_model(config | {"dtype": "float32"})  # how it was trained does not matter
     assert_same_bits(loaded, params)
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
     assert path.stat().st_mode & 0o777 == 0o644

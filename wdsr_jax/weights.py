@@ -31,7 +31,9 @@ def save_weights(path: str | os.PathLike, model_config: Mapping[str, Any], param
         UserError: the folder is missing, read-only or full.
     """
     tensors = {k: np.ascontiguousarray(v) for k, v in flatten_dict(jax.device_get(params), sep=".").items()}
-    data = safetensors.numpy.save(tensors, metadata={"model": json.dumps(dict(model_config))})
+    # In which dtype to compute is the user's choice, not the weights': load_pretrained gives float32.
+    fields = {key: value for key, value in model_config.items() if key != "dtype"}
+    data = safetensors.numpy.save(tensors, metadata={"model": json.dumps(fields)})
     try:
         handle, temporary = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
         try:
