@@ -1,6 +1,6 @@
 """Makes the README's picture: scikit-image's astronaut, made four times smaller, enlarged again.
 
-python docs/picture.py
+python -m docs.picture
 """
 
 from fractions import Fraction

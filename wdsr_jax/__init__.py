@@ -5,7 +5,7 @@ sr = model.apply({"params": params}, lr)  # lr (B, H, W, 3) in [0, 1]; a pure fu
 image = wdsr_jax.upscale(model, params, image)  # uint8 in, uint8 out
 """
 
-from wdsr_jax.imresize import imresize
+from wdsr_jax.imresize import imresize, imresize_jax
 from wdsr_jax.inference import upscale
 from wdsr_jax.metrics import psnr, ssim
 from wdsr_jax.models import create_model, fold_weight_norm
@@ -15,6 +15,7 @@ __all__ = [
     "create_model",
     "fold_weight_norm",
     "imresize",
+    "imresize_jax",
     "list_pretrained",
     "load_pretrained",
     "psnr",
