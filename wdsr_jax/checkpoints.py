@@ -30,7 +30,10 @@ def open_checkpoints(workdir: Path, keep: int) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(
         (Path(workdir) / FOLDER).absolute(),
         options=ocp.CheckpointManagerOptions(
-            preservation_policy=policy, cleanup_tmp_directories=True, enable_async_checkpointing=True
+            preservation_policy=policy,
+            best_fn=lambda metrics: metrics[_METRIC],  # without it Orbax does not write metrics to disk
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=True,
         ),
     )
 
