@@ -1,12 +1,16 @@
 """Checkpoints of a training run; the only file that knows Orbax.
 
-A checkpoint holds the whole `TrainState` and a JSON record: how many batches were consumed and a digest of
-the state. The batches of a run are a function of (seed, index), so that this count is all there is to the
-state of the data iterator.
+A checkpoint holds the whole `TrainState` and a JSON record: how many batches were consumed, a fingerprint of
+the data they came from, and a digest of the state. The batches of a run are a function of (data, seed,
+index), so that the count is all there is to the state of the data iterator.
 """
 
 import hashlib
+import itertools
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +27,45 @@ FOLDER = "checkpoints"
 _METRIC = "psnr_rgb"
 
 
-def open_checkpoints(workdir: Path, keep: int) -> ocp.CheckpointManager:
-    """Opens `workdir/checkpoints`; the latest `keep` are kept there and the best by validation PSNR."""
+def saved_steps(workdir: str | os.PathLike) -> list[int]:
+    """The steps of the checkpoints in `workdir`, whole or damaged, in ascending order."""
+    try:
+        names = os.listdir(Path(workdir, FOLDER))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+@contextmanager
+def open_checkpoints(workdir: Path, keep: int) -> Iterator[ocp.CheckpointManager]:
+    """Opens `workdir/checkpoints`, where the latest `keep` are kept and the best by validation PSNR.
+
+    Half-written ones are removed. On leaving, a save in progress is brought to its end.
+
+    Raises:
+        UserError: the folder cannot be made or read.
+    """
+    folder = (Path(workdir) / FOLDER).absolute()
     best = policies.BestN(get_metric_fn=lambda m: m[_METRIC], n=1, keep_checkpoints_without_metrics=False)
     policy = policies.AnyPreservationPolicy([policies.LatestN(keep), best])
-    return ocp.CheckpointManager(
-        (Path(workdir) / FOLDER).absolute(),
-        options=ocp.CheckpointManagerOptions(
-            preservation_policy=policy,
-            best_fn=lambda metrics: metrics[_METRIC],  # without it Orbax does not write metrics to disk
-            cleanup_tmp_directories=True,
-            enable_async_checkpointing=True,
-        ),
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=policy,
+        best_fn=lambda metrics: metrics[_METRIC],  # without it Orbax writes no metrics to disk
+        cleanup_tmp_directories=True,
+        enable_async_checkpointing=True,
     )
+    try:
+        manager = ocp.CheckpointManager(folder, options=options)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: cannot be opened ({_first_line(error)})") from None
+    try:
+        yield manager
+    finally:
+        with suppress(Exception):  # of the last save: `finish` has raised it, or another error is on its way
+            manager.close()
 
 
-def save(manager: ocp.CheckpointManager, state: Any, step: int, psnr: float | None = None) -> None:
+def save(manager: ocp.CheckpointManager, state: Any, step: int, data: str, psnr: float | None = None) -> None:
     """Starts to save the state after `step` steps; returns once it has been copied from the devices.
 
     Does nothing if that step has been saved. Errors of an earlier save surface here.
@@ -47,6 +74,7 @@ def save(manager: ocp.CheckpointManager, state: Any, step: int, psnr: float | No
         manager: from `open_checkpoints`.
         state: a `TrainState`, the same on all devices.
         step: its step; the number of batches consumed.
+        data: fingerprint of the training pairs that the batches are cut from.
         psnr: of the validation set at this step, if it was measured.
 
     Raises:
@@ -61,13 +89,11 @@ def save(manager: ocp.CheckpointManager, state: Any, step: int, psnr: float | No
         state = multihost_utils.host_local_array_to_global_array(
             host_state, mesh, jax.sharding.PartitionSpec()
         )
+    record = {"batches": step, "data": data, "digest": _digest(host_state)}
     try:
         manager.save(
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                record=ocp.args.JsonSave({"batches": step, "digest": _digest(host_state)}),
-            ),
+            args=ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)),
             metrics=None if psnr is None else {_METRIC: psnr},
         )
     except Exception as error:  # Orbax lets through whatever its writers raise
@@ -87,27 +113,27 @@ def finish(manager: ocp.CheckpointManager) -> None:
         raise _not_saved(manager, error) from None
 
 
-def best_psnr(manager: ocp.CheckpointManager) -> float:
-    """The best validation PSNR of all checkpoints, -inf if none was measured."""
-    metrics = [manager.metrics(step) for step in manager.all_steps()]
-    return max((m[_METRIC] for m in metrics if m), default=-np.inf)
+def has_psnr(manager: ocp.CheckpointManager, step: int) -> bool:
+    """Whether the validation PSNR was measured before the checkpoint of `step` was saved."""
+    return bool(manager.metrics(step))
 
 
-def restore_newest(manager: ocp.CheckpointManager, target: Any) -> Any | None:
-    """The newest whole checkpoint as host arrays, or None where none was ever saved.
+def restore_newest(manager: ocp.CheckpointManager, target: Any) -> tuple[Any, str]:
+    """The newest whole checkpoint.
 
     One that is damaged is said and moved out of the way, to `workdir/damaged`, and the one before is used.
 
     Args:
         manager: from `open_checkpoints`.
-        target: a state of the same structure and shapes.
+        target: a state of the same structure, shapes and dtypes; its values are of no account.
+
+    Returns:
+        The state as host arrays, and the fingerprint of its training pairs.
 
     Raises:
-        UserError: there are checkpoints, but not one can be read.
+        UserError: not one checkpoint can be read.
     """
-    steps = sorted(manager.all_steps(), reverse=True)
-    if not steps:
-        return None
+    steps = saved_steps(manager.directory.parent)[::-1]
     target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), target)
     for step in steps:
         try:
@@ -119,19 +145,31 @@ def restore_newest(manager: ocp.CheckpointManager, target: Any) -> Any | None:
             )
             if _digest(restored.state) != restored.record["digest"]:
                 raise ValueError("its digest does not match its arrays")
-            return restored.state
+            return restored.state, restored.record["data"]
         except Exception as error:  # damage shows as any of a dozen exception types
-            folder = Path(manager.directory) / str(step)
-            set_aside = folder.parents[1] / "damaged" / str(step)
-            logging.warning("checkpoint %d is damaged (%s); moved to %s", step, _first_line(error), set_aside)
-            set_aside.parent.mkdir(exist_ok=True)
-            shutil.rmtree(set_aside, ignore_errors=True)
-            shutil.move(folder, set_aside)
+            aside = _set_aside(Path(manager.directory) / str(step))
+            logging.warning("checkpoint %d is damaged (%s); moved to %s", step, _first_line(error), aside)
             manager.reload()
     raise UserError(
-        f"{manager.directory}: no checkpoint can be read ({len(steps)} damaged, kept in "
-        f"{set_aside.parent}); run again to train anew, or restore a copy"
+        f"{manager.directory}: no checkpoint can be read ({len(steps)} damaged, now in "
+        f"{manager.directory.parent / 'damaged'}); put back a good copy, or run again to train anew"
     )
+
+
+def _set_aside(folder: Path) -> Path:
+    """Moves a damaged checkpoint to `workdir/damaged`, beside those that lie there already."""
+    parent = folder.parents[1] / "damaged"
+    aside = parent / folder.name
+    try:
+        parent.mkdir(exist_ok=True)
+        for i in itertools.count(2):
+            if not aside.exists():
+                break
+            aside = parent / f"{folder.name}-{i}"
+        shutil.move(folder, aside)
+    except OSError as error:
+        raise UserError(f"{folder}: damaged, and cannot be moved away ({error.strerror or error})") from None
+    return aside
 
 
 def _digest(state: Any) -> str:

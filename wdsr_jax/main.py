@@ -3,43 +3,65 @@
 python -m wdsr_jax.main --config=configs/x4.py[:variant] --workdir=runs/x4 [--config.KEY=VALUE ...]
 """
 
+# What trains is imported in `main`: input workers import this file anew, and would each hold all of it.
+import argparse
+import os
+import signal
 import sys
+from typing import Any
 
-import jax
-from absl import flags, logging
-from ml_collections import config_flags
+from absl import logging
 
 from wdsr_jax.console import run_command
 from wdsr_jax.errors import UserError
-from wdsr_jax.train import train_and_evaluate
-
-CONFIG = config_flags.DEFINE_config_file(
-    "config", help_string="Config file, such as configs/x4.py[:variant]."
-)
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints, logs and results.")
 
 
-def parse_flags(argv: list[str]) -> None:
-    """Reads the command line; UserError where it, the config file or an override is wrong."""
-    try:
-        rest = flags.FLAGS(argv)[1:]
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, ImportError) as error:
-        raise UserError(" ".join(str(error).split())) from None
-    if rest:
-        raise UserError(f"unexpected argument {rest[0]!r}; overrides look like --config.KEY=VALUE")
-    for flag in (CONFIG, WORKDIR):
-        if flag.value is None:
+def parse_arguments(arguments: list[str]) -> tuple[Any, str]:
+    """The config, overrides applied and checked, and the workdir; UserError where something is wrong."""
+    from wdsr_jax.config import check_config, override, read_config
+
+    parser = argparse.ArgumentParser(
+        prog="python -m wdsr_jax.main", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument("--config", metavar="FILE.py[:VARIANT]", help="such as configs/quickstart.py")
+    parser.add_argument("--workdir", help="folder for checkpoints, logs and results, such as runs/quickstart")
+    parser.add_argument("--config.KEY", metavar="VALUE", help="overrides a key of the config file")
+    known, rest = parser.parse_known_args(arguments)
+    for name in ("config", "workdir"):
+        if not getattr(known, name):
             raise UserError(
-                f"--{flag.name} is missing; try --config=configs/quickstart.py --workdir=runs/quickstart"
+                f"--{name} is missing; try --config=configs/quickstart.py --workdir=runs/quickstart"
             )
+    config = read_config(known.config)
+    while rest:
+        flag, equals, value = rest.pop(0).partition("=")
+        if not flag.startswith("--config."):
+            raise UserError(f"unexpected argument {flag!r}; overrides look like --config.KEY=VALUE")
+        if not equals:
+            if not rest:
+                raise UserError(f"{flag}: has no value; overrides look like --config.KEY=VALUE")
+            value = rest.pop(0)
+        override(config, flag.removeprefix("--config."), value)
+    check_config(config)
+    return config.lock(), known.workdir
 
 
 def main() -> int:
     """Parses the command line, names the devices, trains."""
-    parse_flags(sys.argv)
+    # Until the training loop takes signals over: unwinds, so that nothing half-written stays.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    import jax
+
+    cpu_devices = jax.config.jax_num_cpu_devices
+    if cpu_devices > 1:  # XLA's pool needs threads for all of them, or their collectives deadlock
+        threads = int(os.environ.get("NPROC") or os.cpu_count())
+        os.environ["NPROC"] = str(max(threads, 2 * cpu_devices))  # read when the devices are made
+    from wdsr_jax.train import train_and_evaluate
+
+    config, workdir = parse_arguments(sys.argv[1:])
     devices = jax.devices()
     logging.info("%d x %s, %d processes", len(devices), devices[0].device_kind, jax.process_count())
-    return train_and_evaluate(CONFIG.value, WORKDIR.value)
+    return train_and_evaluate(config, workdir)
 
 
 if __name__ == "__main__":

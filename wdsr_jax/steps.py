@@ -140,6 +140,15 @@ def parallel_train_step(**options: Any) -> Callable[[TrainState, Batch], tuple[T
     return jax.pmap(step, axis_name="batch", in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,))
 
 
+def replicate(state: TrainState) -> TrainState:
+    """Puts a state on all devices of this host, as `parallel_train_step` returns it.
+
+    From anywhere else the first step would be compiled by itself, and the second one again.
+    """
+    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), ("batch",))
+    return jax.device_put(state, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+
 @functools.cache  # one compilation a shape, however often an evaluation comes back
 def parallel_apply(module: nn.Module) -> Callable[[Any, np.ndarray, np.ndarray], jax.Array]:
     """`apply_padded` on all devices of this host: (params, lr, sizes) with the latter two sharded."""

@@ -1,31 +1,32 @@
 """Training: set-up, the loop, and the report at its end, read from top to bottom."""
 
+import functools
 import os
 import signal
+import sys
 import time
 from collections import deque
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 from absl import logging
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from wdsr_jax import checkpoints, evaluate, optim, pictures, steps
+from wdsr_jax import checkpoints, evaluate, optim, steps
+from wdsr_jax.board import open_board, write_board
+from wdsr_jax.config import check_config
 from wdsr_jax.data import load_data
 from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.errors import UserError
-from wdsr_jax.images import write_image
-from wdsr_jax.imresize import imresize
-from wdsr_jax.inference import upscale
 from wdsr_jax.losses import LOSSES
-from wdsr_jax.metrics import psnr
 from wdsr_jax.models import create_model
-from wdsr_jax.weights import WORKDIR_FILE, load_pretrained, save_weights, start_from
-from wdsr_jax.workdir import open_workdir
+from wdsr_jax.report import detail, is_reported, print_report, write_report
+from wdsr_jax.signals import Stopped, catch_signals, until_signal
+from wdsr_jax.weights import WORKDIR_FILE, recorded_psnr, save_weights, start_from
+from wdsr_jax.workdir import check_workdir, start_workdir
 
 _IN_FLIGHT = 2  # steps that wait on the device, so that it never waits for the host
 
@@ -36,16 +37,18 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | os.Path
     Args:
         config: as in `configs/default.py`.
         workdir: gets the config, checkpoints, TensorBoard files, the best weights, and at the end
-            `evaluation.json` and `before_after.png`.
+            `evaluation.json` and `before_after.png`. Nothing is written before config and data are good.
 
     Returns:
         0; or 128 + the number of the signal that stopped it, after saving.
 
     Raises:
-        UserError: a mistake in config, data or workdir, or loss that stays non-finite.
+        UserError: a mistake in config, data or workdir, a full disk, or loss that stays non-finite.
     """
     check_config(config)
-    workdir = open_workdir(workdir, config.to_dict())
+    workdir = Path(workdir).expanduser()
+    resumes = bool(checkpoints.saved_steps(workdir))
+    check_workdir(workdir, config.to_dict(), resumes=resumes)
     train, data, scale = config.train, config.data, config.model.scale
     is_lead = jax.process_index() == 0
 
@@ -71,21 +74,12 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | os.Path
         decay=train.lr_decay,
     )
     optimizer = optim.create_optimizer(schedule, train.grad_clip)
-    params = steps.init_params(module, train.seed)
-    if train.init_from:
-        params = start_from(params, train.init_from)
-    logging.info("%s parameters", f"{sum(x.size for x in jax.tree.leaves(params)):,}")
-    state = steps.create_state(params, optimizer, ema=train.ema_decay > 0)
-
-    # Resuming: the newest whole checkpoint gives state and step; the batches from that step on follow.
-    manager = checkpoints.open_checkpoints(workdir, train.keep_checkpoints)
-    restored = checkpoints.restore_newest(manager, state)
-    best = checkpoints.best_psnr(manager)
-    if restored is not None:
-        state = restored
-        logging.info("resuming at step %d of %d", state.step, train.steps)
-    step = int(state.step)
-
+    create_state = functools.partial(steps.create_state, optimizer=optimizer, ema=train.ema_decay > 0)
+    shapes = jax.eval_shape(lambda: create_state(steps.init_params(module, train.seed)))
+    logging.info("%s parameters", f"{sum(x.size for x in jax.tree.leaves(shapes.params)):,}")
+    if not resumes:
+        params = steps.init_params(module, train.seed)
+        state = create_state(start_from(params, train.init_from) if train.init_from else params)
     train_step = steps.parallel_train_step(
         module=module,
         optimizer=optimizer,
@@ -94,182 +88,148 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | os.Path
         ema_decay=train.ema_decay,
         micro_batches=steps.count_micro_batches(data.batch_size // jax.device_count()),
     )
-    batches = training_batches(
-        train_pairs,
-        patch_size=data.patch_size,
-        batch_size=data.batch_size,
-        seed=train.seed,
-        start=step,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        workers=data.workers,
-    )
-    writer = SummaryWriter(str(workdir), purge_step=step + 1, write_to_disk=is_lead)
-    bar = tqdm(
-        total=train.steps, initial=step, desc="training", unit="step", disable=not is_lead, smoothing=0.1
-    )
-    signals = _catch_signals()
-    unlogged: list[steps.Metrics] = []
-    running: deque[steps.Metrics] = deque()
-    since, waited = time.monotonic(), 0.0
 
-    while step < train.steps and not signals:
-        asked = time.monotonic()
-        batch = steps.shard(next(batches))
-        waited += time.monotonic() - asked
-        state, metrics = train_step(state, batch)
-        step += 1
-        unlogged.append(metrics)
-        running.append(metrics)
-        bar.update()
-        if len(running) > _IN_FLIGHT:
-            _check_finite(running.popleft(), step, train.max_skipped, manager)
+    start_workdir(workdir, config.to_dict())
+    with ExitStack() as stack:  # closes in any event what the run has open: threads, processes, files
+        # Resuming: the newest whole checkpoint gives state and step; the batches from that step on follow.
+        manager = stack.enter_context(checkpoints.open_checkpoints(workdir, train.keep_checkpoints))
+        best = -np.inf
+        if resumes:
+            state, trained_on = checkpoints.restore_newest(manager, shapes)
+            best = recorded_psnr(workdir / WORKDIR_FILE)
+            logging.info("resuming at step %d of %d", state.step, train.steps)
+            if trained_on != train_pairs.fingerprint:
+                logging.warning("the training images have changed since this run was stopped")
+        step = first_step = int(state.step)
+        state = steps.replicate(state)
 
-        if step % train.log_every == 0 or step == train.steps:
-            values = jax.device_get(unlogged)
-            elapsed = time.monotonic() - since
-            scalars = {
-                "loss": np.mean([value["loss"] for value in values]),
-                "grad_norm": np.mean([value["grad_norm"] for value in values]),
-                "learning_rate": schedule(step - 1 - int(state.skipped)),
-                "skipped": int(state.skipped),
-                "images_per_second": len(values) * data.batch_size / elapsed,
-                "input_wait": waited / elapsed,
-            }
-            for name, value in scalars.items():
-                writer.add_scalar(f"train/{name}", float(value), step)
-            bar.set_postfix_str(f"loss {scalars['loss']:.4f}, {scalars['images_per_second']:.0f} img/s")
-            unlogged, since, waited = [], time.monotonic(), 0.0
-
-        psnr_rgb = None
-        if step % train.eval_every == 0 or step == train.steps:
-            params = state.params if state.ema_params is None else state.ema_params
-            scores = evaluate.evaluate(examples, scale, module, params, bicubic=False, label="validation")[
-                "model"
-            ]
-            psnr_rgb = scores["psnr_rgb"] or 0.0
-            for name, value in scores.items():
-                writer.add_scalar(f"val/{name}", value, step)
-            _write_picture(writer, examples[0], module, params, step)
-            note = ""
-            if psnr_rgb > best and is_lead:
-                best, note = psnr_rgb, ", the best so far"
-                save_weights(workdir / WORKDIR_FILE, config.model.to_dict(), params)
-            logging.info(
-                "step %d: validation PSNR %.2f dB (Y %.2f)%s", step, psnr_rgb, scores["psnr_y"], note
+        batches = stack.enter_context(
+            closing(
+                training_batches(
+                    train_pairs,
+                    patch_size=data.patch_size,
+                    batch_size=data.batch_size,
+                    seed=train.seed,
+                    start=step,
+                    process_index=jax.process_index(),
+                    process_count=jax.process_count(),
+                    workers=data.workers,
+                )
             )
-        if psnr_rgb is not None or step % train.checkpoint_every == 0:
-            checkpoints.save(manager, state, step, psnr_rgb)
-        if psnr_rgb is not None:
-            since, waited = time.monotonic(), 0.0  # img/s is of training alone
+        )
+        if is_lead:
+            board = stack.enter_context(open_board(workdir, step + 1))
+        # Many lines in a file or a batch system's log help nobody.
+        interval = 0.1 if sys.stderr.isatty() else 30
+        bar = tqdm(
+            total=train.steps,
+            initial=step,
+            desc="training",
+            unit="step",
+            disable=not is_lead or step >= train.steps,
+            smoothing=0.1,
+            mininterval=interval,
+        )
+        stack.enter_context(bar)
+        signals = stack.enter_context(catch_signals())
 
-    bar.close()
-    while running:
-        _check_finite(running.popleft(), step, train.max_skipped, manager)
-    checkpoints.save(manager, state, step)
-    checkpoints.finish(manager)
-    manager.close()
-    writer.close()
+        def validate() -> float | None:
+            """Validation PSNR at this step, None if a signal came first; keeps the best weights."""
+            nonlocal best
+            params = state.params if state.ema_params is None else state.ema_params
+            images = until_signal(examples, signals)
+            try:
+                result = evaluate.evaluate(images, scale, module, params, bicubic=False, label="validation")
+            except Stopped:
+                return None
+            scores = result["model"]
+            psnr_rgb = scores["psnr_rgb"] or 0.0  # there is none where all images are tiny
+            note = ""
+            if psnr_rgb >= best:
+                best, note = psnr_rgb, ", the best so far"
+                if is_lead:
+                    save_weights(workdir / WORKDIR_FILE, config.model.to_dict(), params, best)
+            logging.info("step %d: validation PSNR %.2f dB%s", step, psnr_rgb, note)
+            if is_lead:
+                scalars = {f"val/{name}": value for name, value in scores.items() if value is not None}
+                picture = {f"val/{examples[0].name}": detail(examples[0], module, params)}
+                write_board(board, step, scalars, picture)
+            return psnr_rgb
+
+        def is_due(every: int) -> bool:
+            return step > 0 and (step % every == 0 or step >= train.steps)
+
+        reported = resumes and step >= train.steps and is_reported(workdir)
+        if reported:
+            logging.info("all %d steps have been made; their report:", step)
+        elif resumes and is_due(train.eval_every) and not checkpoints.has_psnr(manager, step):
+            validate()  # a signal had cut it short
+        unlogged: list[steps.Metrics] = []
+        running: deque[steps.Metrics] = deque()
+        since, counted, waited = time.monotonic(), step, 0.0
+
+        while step < train.steps and not signals:
+            asked = time.monotonic()
+            batch = steps.shard(next(batches))
+            waited += time.monotonic() - asked
+            state, metrics = train_step(state, batch)
+            step += 1
+            unlogged.append(metrics)
+            running.append(metrics)
+            bar.update()
+            if len(running) > _IN_FLIGHT:
+                _check_finite(running.popleft(), train.max_skipped, step - _IN_FLIGHT, workdir)
+            if step == first_step + 1 and step % train.log_every:
+                jax.block_until_ready(metrics)
+                since, counted, waited = time.monotonic(), step, 0.0  # img/s without the compilation
+
+            if is_due(train.log_every):
+                values = jax.device_get(unlogged)
+                elapsed = time.monotonic() - since
+                good = [value for value in values if value["skipped_in_row"] == 0] or values
+                scalars = {
+                    "loss": np.mean([value["loss"] for value in good], dtype=float),
+                    "grad_norm": np.mean([value["grad_norm"] for value in good], dtype=float),
+                    "learning_rate": schedule(step - 1 - int(state.skipped)),
+                    "skipped": int(state.skipped),
+                    "images_per_second": (step - counted) * data.batch_size / elapsed,
+                    "input_wait": waited / elapsed,
+                }
+                if is_lead:
+                    write_board(board, step, {f"train/{name}": value for name, value in scalars.items()})
+                bar.set_postfix_str(
+                    f"loss {scalars['loss']:.4f}, {scalars['images_per_second']:.0f} img/s", refresh=False
+                )
+                unlogged, since, counted, waited = [], time.monotonic(), step, 0.0
+
+            psnr_rgb = validate() if is_due(train.eval_every) else None
+            if psnr_rgb is not None or step % train.checkpoint_every == 0:
+                checkpoints.save(manager, state, step, train_pairs.fingerprint, psnr_rgb)
+            if is_due(train.eval_every):
+                since, counted, waited = time.monotonic(), step, 0.0  # img/s is of training alone
+
+        while running:
+            _check_finite(running.popleft(), train.max_skipped, step - len(running), workdir)
+        if step > first_step:
+            checkpoints.save(manager, state, step, train_pairs.fingerprint)
+        checkpoints.finish(manager)
+
     if signals:
         name = signal.Signals(signals[0]).name
         logging.info("stopped by %s at step %d; saved: the same command goes on from here", name, step)
         return 128 + signals[0]
     if is_lead:
-        _report(workdir, examples, scale)
+        if not reported:
+            write_report(workdir, examples, scale)
+        print_report(workdir, scale)
     return 0
 
 
-def check_config(config: ml_collections.ConfigDict) -> None:
-    """Refuses values that cannot work.
-
-    Raises:
-        UserError: names the key and what it may be.
-    """
-    create_model(config.model)
-    train, data = config.train, config.data
-    for key, value, choices in (
-        ("train.loss", train.loss, tuple(LOSSES)),
-        ("train.schedule", train.schedule, optim.SCHEDULES),
-    ):
-        if value not in choices:
-            raise UserError(f"config.{key} must be one of {', '.join(choices)}, not {value!r}")
-    for section, keys in {
-        "data": ("patch_size", "batch_size"),
-        "train": (
-            "steps",
-            "learning_rate",
-            "log_every",
-            "eval_every",
-            "checkpoint_every",
-            "keep_checkpoints",
-        ),
-    }.items():
-        for key in keys:
-            if not config[section][key] > 0:
-                raise UserError(f"config.{section}.{key} must be above 0, not {config[section][key]}")
-    if not 0 <= train.ema_decay < 1:
-        raise UserError(f"config.train.ema_decay must be in [0, 1), not {train.ema_decay}")
-    if data.batch_size % jax.device_count():
-        raise UserError(
-            f"config.data.batch_size={data.batch_size} is not divisible by the {jax.device_count()} devices"
-        )
-
-
-def _catch_signals() -> list[int]:
-    """A list that gets the first SIGTERM or SIGINT; the second of them interrupts at once."""
-    received: list[int] = []
-
-    def handle(number: int, _: Any) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        logging.info("%s: finishing the step and saving", signal.Signals(number).name)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
-    return received
-
-
-def _check_finite(metrics: steps.Metrics, step: int, limit: int, manager: Any) -> None:
+def _check_finite(metrics: steps.Metrics, limit: int, step: int, workdir: Path) -> None:
     if int(metrics["skipped_in_row"]) > limit:
-        checkpoints.finish(manager)
         raise UserError(
-            f"loss or gradient was not finite for {limit + 1} steps in a row before step {step}; the last "
-            "good checkpoint is kept; lower --config.train.learning_rate or set --config.train.grad_clip"
+            f"loss or gradient was not finite in {limit + 1} steps in a row, up to step {step}; the last "
+            "checkpoint has the weights from before; start another workdir with a lower "
+            "--config.train.learning_rate or with --config.train.grad_clip=1 (and, to go on from the best "
+            f"weights so far, --config.train.init_from={workdir})"
         )
-
-
-def _write_picture(
-    writer: SummaryWriter, example: evaluate.Example, module: Any, params: Any, step: int
-) -> None:
-    """Puts a detail of one validation image beside its HR on TensorBoard."""
-    lr, hr = example.load()
-    rows, columns = pictures.busiest_crop(hr, 48 * module.scale, module.scale)
-    small = lr[*(slice(s.start // module.scale, s.stop // module.scale) for s in (rows, columns))]
-    sr = upscale(module, params, small)
-    picture = pictures.side_by_side([("WDSR", sr), ("HR", hr[rows, columns])], width=800)
-    writer.add_image(f"val/{example.name}", picture, step, dataformats="HWC")
-
-
-def _report(workdir: Path, examples: list[evaluate.Example], scale: int) -> None:
-    """Evaluates the best weights beside bicubic: a table, `evaluation.json` and `before_after.png`."""
-    module, params = load_pretrained(workdir)
-    results = {"validation": evaluate.evaluate(examples, scale, module, params, label="final evaluation")}
-    evaluate.write_json(workdir / "evaluation.json", results)
-    print(evaluate.markdown_table(results, scale))
-
-    (_, lr, hr, sr) = next(evaluate.super_resolve(module, params, examples[:1]))
-    rows, columns = pictures.busiest_crop(hr, 96 * scale, scale)
-    panels = []
-    for name, image in {
-        f"LR x{scale}, nearest": pictures.nearest(lr, scale),
-        "bicubic": imresize(lr, scale),
-        "WDSR": sr,
-    }.items():
-        panels.append((f"{name}\n{psnr(image, hr, scale=scale):.2f} dB", image[rows, columns]))
-    panels.append((f"HR\n{examples[0].name}", hr[rows, columns]))
-    write_image(workdir / "before_after.png", pictures.side_by_side(panels))
-    print(
-        f"\nBefore and after: {workdir / 'before_after.png'}\nScores by image:  {workdir / 'evaluation.json'}"
-    )
-    print(f"Best weights:     {workdir / WORKDIR_FILE}")

@@ -1,6 +1,7 @@
 """Weight files: parameters as safetensors, with the network's config in the metadata."""
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -22,10 +23,18 @@ WORKDIR_FILE = "model.safetensors"  # the best weights of a training run, in its
 _SHIPPED = Path(__file__).parent / "pretrained"
 
 
-def save_weights(path: str | os.PathLike, model_config: Mapping[str, Any], params: Any) -> None:
+def save_weights(
+    path: str | os.PathLike, model_config: Mapping[str, Any], params: Any, psnr_rgb: float | None = None
+) -> None:
     """Writes parameters and `config.model` to a safetensors file; it appears whole or not at all.
 
     Tensors are named by their path in the tree, such as `block_0.expand.kernel`.
+
+    Args:
+        path: of the file.
+        model_config: the section model of a config.
+        params: parameters of that network.
+        psnr_rgb: validation PSNR (protocol `ntire`), for `recorded_psnr`.
 
     Raises:
         UserError: the folder is missing, read-only or full.
@@ -33,7 +42,8 @@ def save_weights(path: str | os.PathLike, model_config: Mapping[str, Any], param
     tensors = {k: np.ascontiguousarray(v) for k, v in flatten_dict(jax.device_get(params), sep=".").items()}
     # In which dtype to compute is the user's choice, not the weights': load_pretrained gives float32.
     fields = {key: value for key, value in model_config.items() if key != "dtype"}
-    data = safetensors.numpy.save(tensors, metadata={"model": json.dumps(fields)})
+    metadata = {"model": json.dumps(fields)} | ({} if psnr_rgb is None else {"psnr_rgb": repr(psnr_rgb)})
+    data = safetensors.numpy.save(tensors, metadata=metadata)
     try:
         handle, temporary = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
         try:
@@ -46,6 +56,15 @@ def save_weights(path: str | os.PathLike, model_config: Mapping[str, Any], param
             raise
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def recorded_psnr(path: str | os.PathLike) -> float:
+    """The PSNR that `save_weights` was given; -inf where the file is missing, damaged or records none."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return float((file.metadata() or {})["psnr_rgb"])
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError):
+        return -math.inf
 
 
 def load_pretrained(name_or_path: str | os.PathLike) -> tuple[nn.Module, Any]:

@@ -28,34 +28,47 @@ _FREE = {
 }
 
 
-def open_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> Path:
-    """Makes the folder of a run, or opens that of an earlier one to resume it.
-
-    Writes `config.json`, and `environment.json` with versions and devices.
+def check_workdir(workdir: str | os.PathLike, config: dict[str, Any], *, resumes: bool) -> None:
+    """Finds out before all work whether a run may have its folder; writes nothing.
 
     Args:
-        workdir: the folder.
+        workdir: the folder, which need not exist.
         config: nested dict of the whole config.
+        resumes: the folder has checkpoints, whose config this one must not contradict.
 
     Raises:
         UserError: it cannot be made or written to, or holds a run whose config contradicts this one.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = Path(workdir)
+    there = next(path for path in (workdir, *workdir.absolute().parents) if os.path.lexists(path))
+    what = f"--workdir={workdir}: {'it' if there == workdir else there}"
+    if not there.is_dir():
+        raise UserError(f"{what} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{what} cannot be written to")
+    if not resumes or not (workdir / _CONFIG).exists():
+        return
+    try:
+        saved = json.loads((workdir / _CONFIG).read_text())
+    except OSError as error:
+        raise UserError(f"{workdir / _CONFIG}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise UserError(f"{workdir / _CONFIG}: damaged; delete it to resume with the config given") from None
+    _compare(workdir, saved, config)
+
+
+def start_workdir(workdir: Path, config: dict[str, Any]) -> None:
+    """Makes the folder and writes `config.json`, and `environment.json` with versions and devices.
+
+    Raises:
+        UserError: that failed.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if (workdir / _CONFIG).exists():
-            _compare(workdir, json.loads((workdir / _CONFIG).read_text()), config)
         _write_json(workdir / _CONFIG, config)
         _write_json(workdir / "environment.json", _environment())
-    except FileExistsError:
-        raise UserError(f"--workdir={workdir}: is a file, not a folder") from None
-    except NotADirectoryError:
-        raise UserError(f"--workdir={workdir}: lies below a file") from None
     except OSError as error:
         raise UserError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
-    except json.JSONDecodeError:
-        raise UserError(f"{workdir / _CONFIG}: damaged; delete it to resume with the config given") from None
-    return workdir
 
 
 def _environment() -> dict[str, Any]:

@@ -1,0 +1,73 @@
+"""Event files for TensorBoard, written without TensorFlow and without a thread.
+
+tensorboardX's own `SummaryWriter` has a thread with a bounded queue: where a full disk ends the thread,
+training would wait for the queue for ever.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+
+from wdsr_jax.errors import UserError
+
+
+@contextmanager
+def open_board(workdir: Path, first_step: int) -> Iterator[EventsWriter]:
+    """A new event file in `workdir`, closed at the end.
+
+    Args:
+        workdir: folder of the run.
+        first_step: TensorBoard drops the points from this step on that an earlier, stopped run has left
+            there: a run that is resumed shows none of them twice.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    start = Event(step=first_step, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START))
+    with _named(workdir):
+        # Named by the second: two starts within one must not share a file.
+        writer = EventsWriter(str(workdir / "events"), filename_suffix=f".{os.getpid()}.{first_step}")
+        writer.write_event(start)
+        writer.flush()
+    try:
+        yield writer
+    finally:
+        with suppress(OSError):  # all that was written has been flushed
+            writer.close()
+
+
+def write_board(
+    writer: EventsWriter,
+    step: int,
+    scalars: Mapping[str, float],
+    images: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Writes points by name, such as `train/loss`, and uint8 images (H, W, 3); flushed when it returns.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
+    for name, image in (images or {}).items():
+        values += summary.image(name, image, dataformats="HWC").value
+    with _named("the workdir"):
+        writer.write_event(Event(step=step, wall_time=time.time(), summary=Summary(value=values)))
+        writer.flush()
+
+
+@contextmanager
+def _named(workdir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{workdir}: TensorBoard's file cannot be written ({error.strerror or error})"
+        ) from None

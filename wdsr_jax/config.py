@@ -1,0 +1,188 @@
+"""Configs: the keys there are, reading a config file, overrides on the command line, and what is refused.
+
+A config is a Python file whose `get_config()` returns a `ConfigDict` of the sections model, data and train,
+such as `configs/default.py`. `FILE.py:VARIANT` calls `get_config("VARIANT")`.
+"""
+
+import ast
+import difflib
+import inspect
+import math
+import re
+import runpy
+import traceback
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from wdsr_jax import optim
+from wdsr_jax.errors import UserError
+from wdsr_jax.losses import LOSSES
+from wdsr_jax.models import create_model
+
+_TYPES = {
+    "text": """model.name model.norm model.g_init model.dtype
+        data.source data.root data.val_root data.track data.cache_dir
+        train.loss train.schedule train.init_from""",
+    "a whole number": """model.scale model.filters model.blocks model.expansion
+        data.patch_size data.batch_size data.workers
+        train.steps train.seed train.warmup_steps train.log_every train.eval_every train.checkpoint_every
+        train.keep_checkpoints train.max_skipped""",
+    "a number": """model.low_rank_ratio model.res_scale
+        train.learning_rate train.lr_decay train.grad_clip train.ema_decay""",
+    "numbers in brackets, such as (1, 2)": "model.mean train.lr_boundaries",
+}
+KEYS = {key: kind for kind, keys in _TYPES.items() for key in keys.split()}  # key -> what its value must be
+_OPTIONAL = {"model.mean"}
+_SECTIONS = ("model", "data", "train")
+
+# Of data and train; `create_model` knows the model's.
+_RANGES = {
+    "above 0": (
+        lambda x: x > 0,
+        """data.patch_size data.batch_size train.steps train.learning_rate train.lr_decay train.log_every
+        train.eval_every train.checkpoint_every train.keep_checkpoints""",
+    ),
+    "0 or more": (lambda x: x >= 0, "data.workers train.warmup_steps train.grad_clip train.max_skipped"),
+    "in [0, 1)": (lambda x: 0 <= x < 1, "train.ema_decay"),
+}
+
+
+def read_config(argument: str) -> ConfigDict:
+    """Runs a config file.
+
+    Args:
+        argument: FILE.py or FILE.py:VARIANT.
+
+    Returns:
+        What its `get_config` returns, unchecked.
+
+    Raises:
+        UserError: there is no such file or variant, or the file fails; names the file and the line.
+    """
+    path, colon, variant = argument.partition(":")
+    if not Path(path).is_file():
+        raise UserError(f"--config={argument}: there is no file {path}")
+    try:
+        get_config = runpy.run_path(path).get("get_config")
+        if get_config is None:
+            raise UserError(f"{path}: has no function get_config()")
+        config = get_config(variant) if _takes_variant(get_config, argument) and colon else get_config()
+    except UserError:
+        raise
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
+    except ValueError as error:  # of an unknown variant, in its own words
+        raise UserError(f"--config={argument}: {_one_line(error)}") from None
+    except Exception as error:  # whatever a user's Python raises
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((f.lineno for f in reversed(frames) if f.filename == path), None)
+        raise UserError(f"{path}, line {line}: {type(error).__name__}: {_one_line(error)}") from None
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"{path}: get_config() returned {type(config).__name__}, not an ml_collections.ConfigDict"
+        )
+    return config
+
+
+def override(config: ConfigDict, key: str, text: str) -> None:
+    """Sets one key to a value from the command line, `--config.KEY=TEXT`.
+
+    Raises:
+        UserError: there is no such key, or the text is not of its type.
+    """
+    if key not in KEYS:
+        raise _unknown(key)
+    parse = {"text": str, "a whole number": int, "a number": float}.get(KEYS[key], _parse_numbers)
+    section, name = key.split(".")
+    if not isinstance(config.get(section), ConfigDict):
+        raise UserError(f"config.{section} is missing; configs/default.py has all keys")
+    try:
+        value = parse(text)
+    except (ValueError, SyntaxError):
+        raise UserError(f"config.{key} must be {KEYS[key]}, not {text!r}") from None
+    with config.unlocked(), config.ignore_type():  # `check_config` knows the types better
+        config[section][name] = value
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuses a config that cannot work.
+
+    Raises:
+        UserError: names the key, and what it may be: a key that is missing or unknown, a value of the wrong
+            type or out of range.
+    """
+    values = {}
+    for section in config:
+        if section not in _SECTIONS:
+            raise UserError(f"config.{section}: no such section; there are {', '.join(_SECTIONS)}")
+        if not isinstance(config[section], Mapping | ConfigDict):
+            raise UserError(f"config.{section} must be a ConfigDict, not {config[section]!r}")
+        values |= {f"{section}.{name}": value for name, value in config[section].items()}
+    for key in values:
+        if key not in KEYS:
+            raise _unknown(key)
+    for key, kind in KEYS.items():
+        if key not in values and key not in _OPTIONAL:
+            raise UserError(f"config.{key} is missing; configs/default.py has all keys")
+        if key in values and not _is(values[key], kind):
+            raise UserError(f"config.{key} must be {kind}, not {values[key]!r}")
+    for wanted, (fits, keys) in _RANGES.items():
+        for key in keys.split():
+            if not fits(values[key]):
+                raise UserError(f"config.{key} must be {wanted}, not {values[key]}")
+    for key, choices in {"train.loss": tuple(LOSSES), "train.schedule": optim.SCHEDULES}.items():
+        if values[key] not in choices:
+            raise UserError(f"config.{key} must be one of {', '.join(choices)}, not {values[key]!r}")
+    batch_size, devices = values["data.batch_size"], jax.device_count()
+    if batch_size % devices:
+        raise UserError(f"config.data.batch_size={batch_size} is not divisible by the {devices} devices")
+    try:
+        create_model(config.model)
+    except UserError as error:
+        raise UserError(f"config.{error}") from None
+
+
+def _takes_variant(get_config: Callable, argument: str) -> bool:
+    """Whether `get_config` has a parameter; UserError where that and the argument do not fit."""
+    parameters = list(inspect.signature(get_config).parameters.values())
+    path, colon, _ = argument.partition(":")
+    if colon and not parameters:
+        raise UserError(f"--config={argument}: {path} has no variants")
+    if parameters and parameters[0].default is inspect.Parameter.empty and not colon:
+        raise UserError(f"--config={argument}: needs a variant, {path}:{parameters[0].name.upper()}")
+    return bool(parameters)
+
+
+def _unknown(key: str) -> UserError:
+    near = difflib.get_close_matches(key, KEYS, n=1)
+    hint = f"did you mean config.{near[0]}?" if near else "configs/default.py has all keys"
+    return UserError(f"config.{key}: no such key; {hint}")
+
+
+def _is(value: Any, kind: str) -> bool:
+    if kind == "text":
+        return isinstance(value, str)
+    if kind == "a whole number":
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    if kind == "a number":
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, tuple | list) and all(_is(number, "a number") for number in value)
+
+
+def _parse_numbers(text: str) -> tuple:
+    value = ast.literal_eval(text or "()")
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _one_line(error: Exception) -> str:
+    message = str(error.args[0]) if error.args else str(error)
+    # ml_collections lists all fields of the section before it names the nearest.
+    message = re.sub(
+        r' and cannot be added since the config is locked\. Other fields present: ".*"\n', "; ", message
+    )
+    return " ".join(message.split())

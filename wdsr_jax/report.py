@@ -1,0 +1,72 @@
+"""The report at the end of a training run: `evaluation.json`, a table and `before_after.png`."""
+
+import json
+from pathlib import Path
+
+import flax.linen as nn
+import numpy as np
+
+from wdsr_jax import pictures
+from wdsr_jax.evaluate import Example, evaluate, markdown_table, super_resolve, write_json
+from wdsr_jax.images import write_image
+from wdsr_jax.imresize import imresize
+from wdsr_jax.inference import upscale
+from wdsr_jax.metrics import TooSmallError, psnr
+from wdsr_jax.weights import WORKDIR_FILE, load_pretrained
+
+_SCORES = "evaluation.json"
+_PICTURE = "before_after.png"
+
+
+def is_reported(workdir: Path) -> bool:
+    """Whether the report of the best weights, as they are now, is there."""
+    scores, picture, weights = (workdir / name for name in (_SCORES, _PICTURE, WORKDIR_FILE))
+    if not (scores.exists() and picture.exists() and weights.exists()):
+        return False
+    return scores.stat().st_mtime_ns >= weights.stat().st_mtime_ns
+
+
+def write_report(workdir: Path, examples: list[Example], scale: int) -> None:
+    """Evaluates the best weights beside bicubic and writes the scores, and a picture of the first image.
+
+    Raises:
+        UserError: a file cannot be read or written.
+    """
+    module, params = load_pretrained(workdir)
+    results = {"validation": evaluate(examples, scale, module, params, label="final evaluation")}
+    _, lr, hr, sr = next(super_resolve(module, params, examples[:1]))
+    rows, columns = pictures.busiest_crop(hr, 96 * scale, scale)
+    panels = []
+    for name, image in {
+        f"LR x{scale}, nearest": pictures.nearest(lr, scale),
+        "bicubic": imresize(lr, scale),
+        "WDSR": sr,
+    }.items():
+        panels.append((f"{name}\n{_decibels(image, hr, scale)}", image[rows, columns]))
+    panels.append((f"HR\n{examples[0].name}", hr[rows, columns]))
+    write_image(workdir / _PICTURE, pictures.side_by_side(panels))
+    write_json(workdir / _SCORES, results)  # last: it says that the report is whole
+
+
+def print_report(workdir: Path, scale: int) -> None:
+    """Prints the table, and where the files of the run are."""
+    print(markdown_table(json.loads((workdir / _SCORES).read_text()), scale))
+    print(f"\nBefore and after: {workdir / _PICTURE}")
+    print(f"Scores by image:  {workdir / _SCORES}")
+    print(f"Best weights:     {workdir / WORKDIR_FILE}")
+
+
+def detail(example: Example, module: nn.Module, params) -> np.ndarray:
+    """The busiest part of an image beside its HR: uint8 (H, W, 3)."""
+    lr, hr = example.load()
+    rows, columns = pictures.busiest_crop(hr, 48 * module.scale, module.scale)
+    small = lr[*(slice(s.start // module.scale, s.stop // module.scale) for s in (rows, columns))]
+    panels = [("WDSR", upscale(module, params, small)), ("HR", hr[rows, columns])]
+    return pictures.side_by_side(panels, width=800)
+
+
+def _decibels(image: np.ndarray, hr: np.ndarray, scale: int) -> str:
+    try:
+        return f"{psnr(image, hr, scale=scale):.2f} dB"
+    except TooSmallError:
+        return ""
