@@ -1,13 +1,27 @@
-"""What the commands have in common: log lines for people, and exit codes."""
+"""What the commands have in common: log lines for people, one line for a mistake, and exit codes."""
 
+import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
 from absl import logging as absl_logging
 from tqdm import tqdm
 
 from wdsr_jax.errors import UserError
+
+_PACKAGE = str(Path(__file__).parent) + os.sep
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Says in one line what is wrong with a command line, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError."""
+        raise UserError(f"{message}; --help says more")
 
 
 class _Lines(logging.Handler):
@@ -21,29 +35,41 @@ class _Lines(logging.Handler):
 
 
 def _concerns_users(record: logging.LogRecord) -> bool:
-    # Orbax, Grain and tensorflow-datasets narrate what they do through absl, warnings included.
-    return "wdsr_jax" in record.pathname or record.levelno >= logging.ERROR
+    # Orbax, Grain and tensorflow-datasets narrate what they do, warnings included. JAX warns of what users
+    # can mend, such as a GPU that it cannot use.
+    least = logging.WARNING if record.name.startswith("jax") else logging.ERROR
+    return record.pathname.startswith(_PACKAGE) or record.levelno >= least
 
 
-def set_up_logging(level: int = logging.INFO) -> None:
-    """Shows this package's log lines and other packages' errors on stderr."""
+def set_up_logging() -> None:
+    """Shows this package's log lines, JAX's warnings and other packages' errors on stderr."""
     handler = _Lines()
     handler.addFilter(_concerns_users)
-    logger = absl_logging.get_absl_logger()
-    logger.handlers = [handler]
-    logger.propagate = False
-    absl_logging.set_verbosity(absl_logging.INFO if level <= logging.INFO else absl_logging.WARNING)
+    for logger in (logging.getLogger(), absl_logging.get_absl_logger()):
+        logger.handlers = [handler]
+    absl_logging.get_absl_logger().propagate = False
+    absl_logging.set_verbosity(absl_logging.INFO)
 
 
 def run_command(main: Callable[[], int | None]) -> None:
-    """Runs `main` and exits with its code; a `UserError` becomes one line on stderr and exit code 1."""
+    """Runs `main` and exits with its code, None being 0.
+
+    A `UserError` becomes one line on stderr and exit code 1, an interrupt 130. A reader that closes the pipe
+    early, such as `head`, ends the command in silence with 141, as SIGPIPE does in a shell.
+    """
     try:
         set_up_logging()
-        code = main()
+        code = main() or 0
+        sys.stdout.flush()  # not at exit, where Python would report a closed pipe by a traceback
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", *str(error).splitlines(), file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
-    sys.exit(code or 0)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())  # for what is written yet at exit
+        code = 141
+    sys.exit(code)

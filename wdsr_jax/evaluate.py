@@ -4,13 +4,19 @@ python -m wdsr_jax.evaluate --model=bicubic|WORKDIR|FILE|NAME --scale=S [--out=F
 
 Each DIR is a set: HR images alone (LR is made by MATLAB's bicubic), or with LR images beside them, in the
 naming of DIV2K (0001.png, 0001x2.png) or of SelfExSR (img_001_SRF_2_HR.png, img_001_SRF_2_LR.png).
+
+FILE.json gets `{"SET": {"bicubic": SCORES, "model": SCORES, "images": [{"name", "bicubic", "model"}, ...]}}`,
+where SCORES are `{"psnr_y", "ssim_y", "psnr_rgb", "ssim_ntire"}`: PSNR and SSIM by protocol `y`, then by
+protocol `ntire` (see `metrics`). A score that does not exist is null: the image is too small, or PSNR is
+infinite. With --model=bicubic the model is bicubic: "model" repeats "bicubic". Images that could not be read
+are in no average; "left_out" then has their names.
 """
 
-import argparse
 import json
 import math
 import os
-from collections import deque
+import tempfile
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -23,7 +29,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from wdsr_jax.console import run_command
+from wdsr_jax.console import ArgumentParser, run_command
 from wdsr_jax.data.paired import Pairs
 from wdsr_jax.data.pairs import Pair, check_pair_sizes, find_pairs, image_size, set_name
 from wdsr_jax.errors import UserError
@@ -36,6 +42,9 @@ from wdsr_jax.weights import load_pretrained
 
 # Compilations a set costs at most: images are padded to this many shapes.
 MAX_SHAPES = 4
+# Images being scored at once; each that waits holds LR, HR and SR in memory.
+_THREADS = min(16, os.cpu_count() or 1)
+_MANY_SHAPES = 100
 
 Scores = dict[str, float | None]  # "psnr_y", "ssim_y" (protocol y), "psnr_rgb", "ssim_ntire" (protocol ntire)
 
@@ -65,44 +74,53 @@ def examples_of_pairs(pairs: Pairs) -> list[Example]:
 def examples_of_folder(folder: str | os.PathLike, scale: int) -> list[Example]:
     """The images of a benchmark set on disk; HR is cropped to a multiple of `scale` before LR is made.
 
-    A file that is no image is logged and left out.
+    Only the headers of the files are read here. What cannot be measured (damage, fewer than `scale` pixels a
+    side) is found out when it is loaded, and left out then.
 
     Raises:
-        UserError: no such folder, no image in it, or LR images that do not fit.
+        UserError: no such folder, LR images that do not fit, or no file in it that is an image large enough.
     """
     files = find_pairs(folder, scale)
-    check_pair_sizes(files, scale)
+    try:
+        check_pair_sizes(files, scale)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None  # it names images, of which set it cannot know
+    sizes = [image_size(file.hr) or (0, 0) for file in files]
+    if all(min(size) < scale for size in sizes):
+        raise UserError(f"{folder}: no image in it that can be read and has {scale} pixels a side")
+    return [_example_of_pair(file, size, scale) for file, size in zip(files, sizes, strict=True)]
 
-    def example(file: Pair) -> Example | None:
-        size = image_size(file.hr)
-        if size is None or min(size) < scale:
-            logging.warning(
-                "left out: %s: %s", file.hr, "not an image" if size is None else f"too small for x{scale}"
-            )
-            return None
-        height, width = (side // scale for side in size)
 
-        def load() -> tuple[np.ndarray, np.ndarray]:
-            hr = read_image(file.hr)[: height * scale, : width * scale]
-            if file.lr is None:
-                return imresize(hr, Fraction(1, scale)), hr
-            return read_image(file.lr)[:height, :width], hr
+def _example_of_pair(file: Pair, size: tuple[int, int], scale: int) -> Example:
+    height, width = (side // scale for side in size)
 
-        return Example(file.name, (height, width), load)
+    def load() -> tuple[np.ndarray, np.ndarray]:
+        hr = read_image(file.hr)[: height * scale, : width * scale]
+        if not hr.size:
+            raise UserError(f"{file.hr}: too small for x{scale}")
+        if file.lr is None:
+            return imresize(hr, Fraction(1, scale)), hr
+        return read_image(file.lr)[:height, :width], hr
 
-    examples = [made for file in files if (made := example(file)) is not None]
-    if not examples:
-        raise UserError(f"{folder}: none of its {len(files)} images can be used; the lines above say why")
-    return examples
+    return Example(file.name, (max(1, height), max(1, width)), load)
 
 
 def padded_shapes(shapes: Sequence[tuple[int, int]], at_most: int = MAX_SHAPES) -> list[tuple[int, int]]:
     """For each of `shapes` (H, W) the shape it is padded to: few different ones, and few pixels added.
 
     Starts with every shape by itself and merges, again and again, the two groups whose union adds the
-    fewest pixels.
+    fewest pixels. Where the shapes are very many, near ones are merged beforehand, to be done in a second.
     """
-    groups = {shape: [i for i, other in enumerate(shapes) if other == shape] for shape in set(shapes)}
+    grid = 1
+    while len({(h // grid, w // grid) for h, w in shapes}) > _MANY_SHAPES:
+        grid *= 2
+    cells = defaultdict(list)
+    for i, (h, w) in enumerate(shapes):
+        cells[h // grid, w // grid].append(i)
+    groups = {
+        (max(shapes[i][0] for i in members), max(shapes[i][1] for i in members)): members
+        for members in cells.values()
+    }
     while len(groups) > at_most:
 
         def added(a: tuple[int, int], b: tuple[int, int]) -> int:
@@ -136,6 +154,8 @@ def super_resolve(
         for first in range(0, len(members), devices):
             chunk = members[first : first + devices]
             loaded = list(_load(examples, chunk))
+            if not loaded:
+                continue
             lr = np.zeros((devices, 1, height, width, 3), np.float32)
             sizes = np.ones((devices, 1, 2), np.int32)
             for k, (_, image, _) in enumerate(loaded):
@@ -194,7 +214,11 @@ def evaluate(
 
     Returns:
         `{"bicubic": Scores, "model": Scores, "images": [{"name", "bicubic", "model"}, ...]}`, the first two
-        averaged over the images that have the score, and absent where they were not asked for.
+        averaged over the images that have the score, and absent where they were not asked for. Where images
+        could not be read, `"left_out"` has their names.
+
+    Raises:
+        UserError: no image could be read.
     """
     if module is None:
         outputs = _load(examples, range(len(examples)))
@@ -209,30 +233,32 @@ def evaluate(
             result["model"] = score(sr, hr, scale)
         return i, result
 
-    threads = os.cpu_count() or 1
     results: dict[int, dict] = {}
-    bar = tqdm(total=len(examples), desc=label, unit="img", leave=False)
-    with bar, ThreadPoolExecutor(threads) as pool:
-        pending: deque = deque()
+    pending: deque = deque()
+    pool = ThreadPoolExecutor(_THREADS)
+    with tqdm(total=len(examples), desc=label, unit="img", leave=False) as bar:
 
-        def collect() -> None:
-            i, result = pending.popleft().result()
-            results[i] = result
-            bar.update()
+        def collect(at_most: int) -> None:
+            while len(pending) > at_most:
+                i, result = pending.popleft().result()
+                results[i] = result
+                bar.update()
 
-        for output in outputs:
-            pending.append(pool.submit(measure, *output))
-            if len(pending) > 2 * threads:  # images wait in memory
-                collect()
-        while pending:
-            collect()
+        try:
+            for output in outputs:
+                pending.append(pool.submit(measure, *output))
+                collect(at_most=2 * _THREADS)
+            collect(at_most=0)
+        finally:
+            pool.shutdown(cancel_futures=True)  # an interrupt need not wait for what is queued
     if not results:
         raise UserError(f"{label}: no image could be read; the lines above say why")
     images = [results[i] for i in sorted(results)]
     averages = {
         who: _average([image[who] for image in images]) for who in ("bicubic", "model") if who in images[0]
     }
-    return {**averages, "images": images}
+    left_out = [example.name for i, example in enumerate(examples) if i not in results]
+    return {**averages, "images": images, **({"left_out": left_out} if left_out else {})}
 
 
 def _average(scores: list[Scores]) -> Scores:
@@ -244,16 +270,28 @@ def _average(scores: list[Scores]) -> Scores:
 
 
 def markdown_table(results: dict[str, dict[str, Any]], scale: int) -> str:
-    """A row a set: bicubic and the model side by side, by metric and protocol."""
+    """A row a set: by metric and protocol, bicubic and the model beside each other in a cell.
+
+    Args:
+        results: by set name, what `evaluate` returned.
+        scale: for the heading.
+
+    Returns:
+        Lines of at most 120 characters, but for long names of sets.
+    """
     methods = [who for who in ("bicubic", "model") if any(who in result for result in results.values())]
     metrics = {"PSNR-Y": "psnr_y", "SSIM-Y": "ssim_y", "PSNR ntire": "psnr_rgb", "SSIM ntire": "ssim_ntire"}
-    rows = [[f"set (x{scale})", "images", *(f"{metric} {who}" for metric in metrics for who in methods)]]
+    rows = [[f"x{scale}: {' / '.join(methods)}", "images", *metrics]]
     for name, result in results.items():
-        values = [_format(result[who][key]) for key in metrics.values() for who in methods]
-        rows.append([name, str(len(result["images"])), *values])
+        count, left_out = len(result["images"]), len(result.get("left_out", []))
+        images = f"{count} of {count + left_out}" if left_out else str(count)
+        cells = [
+            " / ".join(_format(key, result[who][key]) for who in methods if who in result)
+            for key in metrics.values()
+        ]
+        rows.append([name, images, *cells])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    rows.insert(1, rule)
+    rows.insert(1, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
 
     def line(row: list[str]) -> str:
         cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
@@ -262,10 +300,10 @@ def markdown_table(results: dict[str, dict[str, Any]], scale: int) -> str:
     return "\n".join(map(line, rows))
 
 
-def _format(value: float | None) -> str:
+def _format(metric: str, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.2f}" if value > 1 else f"{value:.4f}"  # PSNR in dB, or SSIM
+    return f"{value:.2f}" if metric.startswith("psnr") else f"{value:.4f}"
 
 
 def write_json(path: str | os.PathLike, results: dict[str, dict[str, Any]]) -> None:
@@ -293,30 +331,66 @@ def write_json(path: str | os.PathLike, results: dict[str, dict[str, Any]]) -> N
 
 def main() -> None:
     """The command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m wdsr_jax.evaluate", description="PSNR and SSIM by the papers' protocols."
     )
     parser.add_argument("--model", required=True, help="bicubic, a workdir, a weights file or a shipped name")
     parser.add_argument("--scale", required=True, type=int, help="upscaling factor")
-    parser.add_argument("--out", help="JSON file for the results")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("folders", nargs="+", metavar="DIR", help="one folder a set")
     args = parser.parse_args()
     if args.scale < 2:
         raise UserError(f"--scale must be a whole number from 2 up, not {args.scale}")
-    if args.out and not Path(args.out).absolute().parent.is_dir():
-        raise UserError(f"--out={args.out}: no such folder")  # known before an hour's work, not after
+    if args.out:
+        _check_writable(args.out)
     module, params = (None, None) if args.model == "bicubic" else load_pretrained(args.model)
     if module is not None and module.scale != args.scale:
         raise UserError(f"--scale={args.scale}: {args.model} is a model for x{module.scale}")
-    sets = {folder: examples_of_folder(folder, args.scale) for folder in args.folders}
-    results = {}
-    for folder, examples in sets.items():
-        name = set_name(folder)
-        name = name if name not in results else str(folder)
-        results[name] = evaluate(examples, args.scale, module, params, label=name)
-    print(markdown_table(results, args.scale))
-    if args.out:
-        write_json(args.out, results)
+    folders = list(dict.fromkeys(map(os.path.normpath, args.folders)))
+    sets = {
+        name: examples_of_folder(folder, args.scale)
+        for name, folder in zip(_set_names(folders), folders, strict=True)
+    }
+    results = {
+        name: evaluate(examples, args.scale, module, params, label=name) for name, examples in sets.items()
+    }
+    try:
+        if args.out:
+            write_json(args.out, _repeat_bicubic(results) if module is None else results)
+    finally:
+        print(markdown_table(results, args.scale))
+
+
+def _set_names(folders: Sequence[str]) -> list[str]:
+    """The set's name for each folder; the folder itself where two sets have one name."""
+    names = [set_name(folder) for folder in folders]
+    return [name if names.count(name) == 1 else folder for name, folder in zip(names, folders, strict=True)]
+
+
+def _check_writable(path: Path) -> None:
+    """Says before an hour's work, not after, that its results could not be written."""
+    try:
+        if path.is_dir():
+            raise UserError(f"--out={path}: is a folder; give the name of a file")
+        if not path.absolute().parent.is_dir():
+            raise UserError(f"--out={path}: no such folder")
+        with tempfile.TemporaryFile(dir=path.absolute().parent):
+            pass
+    except OSError as error:
+        raise UserError(f"--out={path}: cannot be written ({error.strerror})") from None
+
+
+def _repeat_bicubic(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same with bicubic as the model that was asked for."""
+    return {
+        name: {
+            "bicubic": result["bicubic"],
+            "model": result["bicubic"],
+            **result,
+            "images": [{**image, "model": image["bicubic"]} for image in result["images"]],
+        }
+        for name, result in results.items()
+    }
 
 
 if __name__ == "__main__":

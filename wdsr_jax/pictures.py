@@ -1,11 +1,51 @@
 """Pictures for people: panels side by side with captions."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from wdsr_jax.imresize import imresize
+from wdsr_jax.metrics import TooSmallError, psnr
+
 _MARGIN = 8
+_DETAIL = 48  # LR pixels a side of what is shown magnified: at 96 the eye hardly tells bicubic from HR
+_LONGEST_NAME = 32
+
+
+def before_after(lr: np.ndarray, sr: np.ndarray, hr: np.ndarray, scale: int, name: str) -> np.ndarray:
+    """The most detailed part of an image: nearest, bicubic, the network and HR, with PSNR-Y of the whole.
+
+    Args:
+        lr: uint8 (H, W, 3).
+        sr: uint8 (H * scale, W * scale, 3), the network's.
+        hr: uint8, of the shape of `sr`.
+        scale: the upscaling factor.
+        name: of the image.
+
+    Returns:
+        uint8 (H', W', 3), about 1600 pixels wide.
+    """
+    rows, columns = busiest_crop(hr, _DETAIL * scale, scale)
+
+    def panel(method: str, image: np.ndarray) -> tuple[str, np.ndarray]:
+        try:
+            value = f"{psnr(image, hr, scale=scale):.2f} dB"
+        except TooSmallError:
+            value = "-"
+        return f"{method}\nPSNR {value}", image[rows, columns]
+
+    if len(name) > _LONGEST_NAME:
+        name = name[: _LONGEST_NAME - 3] + "..."
+    return side_by_side(
+        [
+            panel(f"LR x{scale}, nearest", nearest(lr, scale)),
+            panel("bicubic", imresize(lr, scale)),
+            panel("WDSR", sr),
+            (f"HR\n{name}", hr[rows, columns]),
+        ]
+    )
 
 
 def side_by_side(panels: Sequence[tuple[str, np.ndarray]], width: int = 1600) -> np.ndarray:
@@ -13,27 +53,33 @@ def side_by_side(panels: Sequence[tuple[str, np.ndarray]], width: int = 1600) ->
 
     Args:
         panels: caption (lines separated by newlines) and uint8 (H, W, 3).
-        width: of the whole picture, about; panels are magnified by a whole factor to fill it.
+        width: of the whole picture, about; panels are magnified by a whole factor to fill it, as long as
+            they are no higher than that. More where a caption is wider than its panel.
 
     Returns:
         uint8 (H', W', 3), on white.
     """
     height, panel_width, _ = panels[0][1].shape
-    factor = max(1, (width // len(panels) - _MARGIN) // panel_width)
+    factor = max(1, min((width // len(panels) - _MARGIN) // panel_width, width // height))
     height, panel_width = height * factor, panel_width * factor
     font = ImageFont.load_default(max(12, panel_width // 20))
-    lines = max(caption.count("\n") + 1 for caption, _ in panels)
-    caption_height = int(lines * font.size * 1.3) + _MARGIN
-    size = (len(panels) * (panel_width + _MARGIN) + _MARGIN, height + caption_height + 2 * _MARGIN)
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    # (left, top, right, bottom) of each caption, the anchor being its top centre
+    boxes = [
+        measure.multiline_textbbox((0, 0), text, font, anchor="ma", align="center") for text, _ in panels
+    ]
+    column = max(panel_width, *(2 * math.ceil(max(-box[0], box[2])) for box in boxes))
+    caption_height = math.ceil(max(box[3] for box in boxes))
+    size = (len(panels) * (column + _MARGIN) + _MARGIN, height + caption_height + 3 * _MARGIN)
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
     for i, (caption, image) in enumerate(panels):
-        left = _MARGIN + i * (panel_width + _MARGIN)
+        centre = _MARGIN + i * (column + _MARGIN) + column // 2
         # Nearest: what is shown are the pixels, not another interpolation of them.
         panel = Image.fromarray(image).resize((panel_width, height), Image.Resampling.NEAREST)
-        picture.paste(panel, (left, _MARGIN))
-        centre = (left + panel_width // 2, height + _MARGIN + _MARGIN // 2)
-        draw.multiline_text(centre, caption, fill="black", font=font, anchor="ma", align="center")
+        picture.paste(panel, (centre - panel_width // 2, _MARGIN))
+        below = (centre, height + 2 * _MARGIN)
+        draw.multiline_text(below, caption, fill="black", font=font, anchor="ma", align="center")
     return np.asarray(picture)
 
 
