@@ -9,9 +9,7 @@ import numpy as np
 from wdsr_jax import pictures
 from wdsr_jax.evaluate import Example, evaluate, markdown_table, super_resolve, write_json
 from wdsr_jax.images import write_image
-from wdsr_jax.imresize import imresize
 from wdsr_jax.inference import upscale
-from wdsr_jax.metrics import TooSmallError, psnr
 from wdsr_jax.weights import WORKDIR_FILE, load_pretrained
 
 _SCORES = "evaluation.json"
@@ -35,16 +33,8 @@ def write_report(workdir: Path, examples: list[Example], scale: int) -> None:
     module, params = load_pretrained(workdir)
     results = {"validation": evaluate(examples, scale, module, params, label="final evaluation")}
     _, lr, hr, sr = next(super_resolve(module, params, examples[:1]))
-    rows, columns = pictures.busiest_crop(hr, 96 * scale, scale)
-    panels = []
-    for name, image in {
-        f"LR x{scale}, nearest": pictures.nearest(lr, scale),
-        "bicubic": imresize(lr, scale),
-        "WDSR": sr,
-    }.items():
-        panels.append((f"{name}\n{_decibels(image, hr, scale)}", image[rows, columns]))
-    panels.append((f"HR\n{examples[0].name}", hr[rows, columns]))
-    write_image(workdir / _PICTURE, pictures.side_by_side(panels))
+    picture = pictures.before_after(lr, sr, hr, scale, examples[0].name)
+    write_image(workdir / _PICTURE, picture)
     write_json(workdir / _SCORES, results)  # last: it says that the report is whole
 
 
@@ -63,10 +53,3 @@ def detail(example: Example, module: nn.Module, params) -> np.ndarray:
     small = lr[*(slice(s.start // module.scale, s.stop // module.scale) for s in (rows, columns))]
     panels = [("WDSR", upscale(module, params, small)), ("HR", hr[rows, columns])]
     return pictures.side_by_side(panels, width=800)
-
-
-def _decibels(image: np.ndarray, hr: np.ndarray, scale: int) -> str:
-    try:
-        return f"{psnr(image, hr, scale=scale):.2f} dB"
-    except TooSmallError:
-        return ""
