@@ -4,7 +4,6 @@ python -m wdsr_jax.main --config=configs/x4.py[:variant] --workdir=runs/x4 [--co
 """
 
 # What trains is imported in `main`: input workers import this file anew, and would each hold all of it.
-import argparse
 import os
 import signal
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 from absl import logging
 
-from wdsr_jax.console import run_command
+from wdsr_jax.console import ArgumentParser, run_command
 from wdsr_jax.errors import UserError
 
 
@@ -20,7 +19,7 @@ def parse_arguments(arguments: list[str]) -> tuple[Any, str]:
     """The config, overrides applied and checked, and the workdir; UserError where something is wrong."""
     from wdsr_jax.config import check_config, override, read_config
 
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m wdsr_jax.main", description=__doc__.splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--config", metavar="FILE.py[:VARIANT]", help="such as configs/quickstart.py")
