@@ -76,12 +76,12 @@ def read_config(argument: str) -> ConfigDict:
         raise
     except SyntaxError as error:
         raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
-    except ValueError as error:  # of an unknown variant, in its own words
-        raise UserError(f"--config={argument}: {_one_line(error)}") from None
+    except ValueError as error:  # such as of an unknown variant
+        raise UserError(f"--config={argument}: {' '.join(str(error).split())}") from None
     except Exception as error:  # whatever a user's Python raises
         frames = traceback.extract_tb(error.__traceback__)
         line = next((f.lineno for f in reversed(frames) if f.filename == path), None)
-        raise UserError(f"{path}, line {line}: {type(error).__name__}: {_one_line(error)}") from None
+        raise UserError(f"{path}, line {line}: {_cause(error)}") from None
     if not isinstance(config, ConfigDict):
         raise UserError(
             f"{path}: get_config() returned {type(config).__name__}, not an ml_collections.ConfigDict"
@@ -159,9 +159,12 @@ def _takes_variant(get_config: Callable, argument: str) -> bool:
 
 
 def _unknown(key: str) -> UserError:
+    return UserError(f"config.{key}: no such key; {_hint(key)}")
+
+
+def _hint(key: str) -> str:
     near = difflib.get_close_matches(key, KEYS, n=1)
-    hint = f"did you mean config.{near[0]}?" if near else "configs/default.py has all keys"
-    return UserError(f"config.{key}: no such key; {hint}")
+    return f"did you mean config.{near[0]}?" if near else "configs/default.py has all keys"
 
 
 def _is(value: Any, kind: str) -> bool:
@@ -179,10 +182,10 @@ def _parse_numbers(text: str) -> tuple:
     return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
-def _one_line(error: Exception) -> str:
-    message = str(error.args[0]) if error.args else str(error)
-    # ml_collections lists all fields of the section before it names the nearest.
-    message = re.sub(
-        r' and cannot be added since the config is locked\. Other fields present: ".*"\n', "; ", message
-    )
-    return " ".join(message.split())
+def _cause(error: Exception) -> str:
+    """What an exception says, in one line."""
+    message = str(error.args[0]) if error.args else ""
+    locked = re.search(r'Key "(\w+)" does not exist', message)
+    if locked:  # ml_collections goes on with all the fields there are
+        return f"no such key {locked[1]}; {_hint(locked[1])}"
+    return f"{type(error).__name__}: {' '.join(message.split())}"

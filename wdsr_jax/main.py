@@ -5,6 +5,7 @@ python -m wdsr_jax.main --config=configs/x4.py[:variant] --workdir=runs/x4 [--co
 
 # What trains is imported in `main`: input workers import this file anew, and would each hold all of it.
 import os
+import re
 import signal
 import sys
 from typing import Any
@@ -45,16 +46,25 @@ def parse_arguments(arguments: list[str]) -> tuple[Any, str]:
     return config.lock(), known.workdir
 
 
+def _widen_cpu_pool() -> None:
+    """Gives XLA two threads for each virtual CPU device; with fewer their collectives may wait for ever."""
+    import jax
+
+    forced = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    devices = int(forced[1]) if forced else jax.config.jax_num_cpu_devices
+    threads = os.environ.get("NPROC", "")
+    threads = int(threads) if threads.isdecimal() else os.cpu_count() or 1
+    if devices > 1:
+        os.environ["NPROC"] = str(max(threads, 2 * devices))  # read when the devices are made, in `main`
+
+
 def main() -> int:
     """Parses the command line, names the devices, trains."""
     # Until the training loop takes signals over: unwinds, so that nothing half-written stays.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    _widen_cpu_pool()
     import jax
 
-    cpu_devices = jax.config.jax_num_cpu_devices
-    if cpu_devices > 1:  # XLA's pool needs threads for all of them, or their collectives deadlock
-        threads = int(os.environ.get("NPROC") or os.cpu_count())
-        os.environ["NPROC"] = str(max(threads, 2 * cpu_devices))  # read when the devices are made
     from wdsr_jax.train import train_and_evaluate
 
     config, workdir = parse_arguments(sys.argv[1:])
