@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from wdsr_jax.errors import UserError
+from wdsr_jax.files import write_whole
 from wdsr_jax.models import create_model
 
 WORKDIR_FILE = "model.safetensors"  # the best weights of a training run, in its workdir
@@ -44,18 +44,7 @@ def save_weights(
     fields = {key: value for key, value in model_config.items() if key != "dtype"}
     metadata = {"model": json.dumps(fields)} | ({} if psnr_rgb is None else {"psnr_rgb": repr(psnr_rgb)})
     data = safetensors.numpy.save(tensors, metadata=metadata)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(temporary, 0o644)  # mkstemp makes it private
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+    write_whole(path, data)
 
 
 def recorded_psnr(path: str | os.PathLike) -> float:

@@ -1,0 +1,28 @@
+"""Writing files whole."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from wdsr_jax.errors import UserError
+
+
+def write_whole(path: str | os.PathLike, data: bytes) -> None:
+    """Writes `data` to `path`; the file appears whole or not at all.
+
+    Raises:
+        UserError: the folder is missing, read-only or full, or `path` is a folder.
+    """
+    try:
+        # mkstemp, not a fixed name: two processes may write the same file.
+        handle, temporary = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            os.chmod(temporary, 0o644)  # mkstemp makes it private
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
