@@ -15,7 +15,8 @@ from wdsr_jax.models.layers import Conv
 
 def for_inference(module: nn.Module, params: Any) -> tuple[nn.Module, Any]:
     """The same network in float32 with weight norm multiplied out, whatever it was trained with."""
-    return module.clone(norm="none", dtype=jnp.dtype("float32")), fold_weight_norm(params)
+    # Jitted: op by op it would compile some 24 times, and run as many times as there are layers.
+    return module.clone(norm="none", dtype=jnp.dtype("float32")), jax.jit(fold_weight_norm)(params)
 
 
 def apply_padded(module: nn.Module, params: Any, lr: jax.Array, sizes: jax.Array) -> jax.Array:
