@@ -7,8 +7,11 @@ index), so that the count is all there is to the state of the data iterator.
 
 import hashlib
 import itertools
+import json
 import os
+import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +28,9 @@ from wdsr_jax.errors import UserError
 
 FOLDER = "checkpoints"
 _METRIC = "psnr_rgb"
+
+# What fails in Orbax is raised, and said here in one line; what it logs beside that is for its makers.
+logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
 
 
 def saved_steps(workdir: str | os.PathLike) -> list[int]:
@@ -43,9 +49,18 @@ def open_checkpoints(workdir: Path, keep: int) -> Iterator[ocp.CheckpointManager
     Half-written ones are removed. On leaving, a save in progress is brought to its end.
 
     Raises:
-        UserError: the folder cannot be made or read.
+        UserError: the folder cannot be made.
     """
     folder = (Path(workdir) / FOLDER).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
+    for step in saved_steps(workdir):
+        try:
+            _check_metrics(folder / str(step))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            _set_aside(folder / str(step), error)  # Orbax would open none of them
     best = policies.BestN(get_metric_fn=lambda m: m[_METRIC], n=1, keep_checkpoints_without_metrics=False)
     policy = policies.AnyPreservationPolicy([policies.LatestN(keep), best])
     options = ocp.CheckpointManagerOptions(
@@ -54,15 +69,15 @@ def open_checkpoints(workdir: Path, keep: int) -> Iterator[ocp.CheckpointManager
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
     )
-    try:
+    with _abandoned_reads_ignored():
         manager = ocp.CheckpointManager(folder, options=options)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: cannot be opened ({_first_line(error)})") from None
-    try:
-        yield manager
-    finally:
-        with suppress(Exception):  # of the last save: `finish` has raised it, or another error is on its way
-            manager.close()
+        try:
+            yield manager
+        finally:
+            with suppress(
+                Exception
+            ):  # of the last save: `finish` has raised it, or another one is on its way
+                manager.close()
 
 
 def save(manager: ocp.CheckpointManager, state: Any, step: int, data: str, psnr: float | None = None) -> None:
@@ -145,31 +160,37 @@ def restore_newest(manager: ocp.CheckpointManager, target: Any) -> tuple[Any, st
             )
             if _digest(restored.state) != restored.record["digest"]:
                 raise ValueError("its digest does not match its arrays")
-            return restored.state, restored.record["data"]
+            data = restored.record["data"]
         except Exception as error:  # damage shows as any of a dozen exception types
-            aside = _set_aside(Path(manager.directory) / str(step))
-            logging.warning("checkpoint %d is damaged (%s); moved to %s", step, _first_line(error), aside)
+            _set_aside(Path(manager.directory) / str(step), error)
             manager.reload()
+            continue
+        if not jax.tree.all(jax.tree.map(lambda x, y: x.shape == y.shape, restored.state, target)):
+            raise UserError(f"{manager.directory}: checkpoint {step} is of another network than the config's")
+        return restored.state, data
     raise UserError(
         f"{manager.directory}: no checkpoint can be read ({len(steps)} damaged, now in "
         f"{manager.directory.parent / 'damaged'}); put back a good copy, or run again to train anew"
     )
 
 
-def _set_aside(folder: Path) -> Path:
-    """Moves a damaged checkpoint to `workdir/damaged`, beside those that lie there already."""
-    parent = folder.parents[1] / "damaged"
-    aside = parent / folder.name
+def _check_metrics(checkpoint: Path) -> None:
+    file = checkpoint / "metrics" / "metrics"
+    if file.parent.exists():
+        float(json.loads(file.read_text())[_METRIC])
+
+
+def _set_aside(checkpoint: Path, error: Exception) -> None:
+    """Moves a damaged checkpoint to `workdir/damaged`, beside those that lie there already, and says so."""
+    parent = checkpoint.parents[1] / "damaged"
+    names = itertools.chain([checkpoint.name], (f"{checkpoint.name}-{i}" for i in itertools.count(2)))
     try:
         parent.mkdir(exist_ok=True)
-        for i in itertools.count(2):
-            if not aside.exists():
-                break
-            aside = parent / f"{folder.name}-{i}"
-        shutil.move(folder, aside)
-    except OSError as error:
-        raise UserError(f"{folder}: damaged, and cannot be moved away ({error.strerror or error})") from None
-    return aside
+        aside = next(parent / name for name in names if not (parent / name).exists())
+        shutil.move(checkpoint, aside)
+    except OSError as failed:
+        raise UserError(f"{checkpoint}: damaged, and cannot be moved away ({failed.strerror})") from None
+    logging.warning("checkpoint %s is damaged (%s); moved to %s", checkpoint.name, _first_line(error), aside)
 
 
 def _digest(state: Any) -> str:
@@ -189,5 +210,23 @@ def _not_saved(manager: ocp.CheckpointManager, error: Exception) -> UserError:
     return UserError(f"{manager.directory}: checkpoint could not be saved ({_first_line(error)}); {kept}")
 
 
+@contextmanager
+def _abandoned_reads_ignored() -> Iterator[None]:
+    """Prints no traceback for each of the arrays that Orbax gives up after the first error."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    reason = re.search(r"([^:]*) \[os_error_code", str(error))  # at the end of a page by tensorstore
+    message = getattr(error, "strerror", None) or (reason[1] if reason else str(error))
+    return (message.strip().splitlines() or [type(error).__name__])[0][:120]
