@@ -221,6 +221,12 @@ def test_each_image_counts_the_same_and_bicubic_is_of_the_lr_given(tmp_path):
     given = evaluate(examples_of_folder(tmp_path, 2), 2)
     assert given["images"][0]["bicubic"]["psnr_y"] < 12
     assert given["images"][1] == result["images"][1]
+    # MATLAB rounds the LR's sides up; the last row and column of such an LR have no HR of their own.
+    odd = save(tmp_path / "odd/0.png", picture(41, 61)).parent
+    save(odd / "0x2.png", imresize(picture(41, 61), 1 / 2))
+    (example,) = examples_of_folder(odd, 2)
+    lr, hr = example.load()
+    assert (lr.shape, hr.shape, example.lr_shape) == ((20, 30, 3), (40, 60, 3), (20, 30))
 
 
 def test_the_order_of_images_is_the_folders_whatever_shapes_come_first(tmp_path):
@@ -444,11 +450,12 @@ def test_images_of_every_kind_are_measured(around):
 def test_two_sets_of_one_name_and_one_set_given_twice(monkeypatch, capsys, around):
     save(Path("old/Set5/image_SRF_2/a.png"))
     save(Path("new/Set5/image_SRF_2/a.png"), picture(seed=1))
-    folders = ["old/Set5/image_SRF_2", "new/Set5/image_SRF_2/", "good", "./good/"]
+    save(Path("photos/fine/a.png"))
+    folders = ["old/Set5/image_SRF_2", "new/Set5/image_SRF_2/", "photos/fine", "./photos//fine/"]
     code, _, _ = run(monkeypatch, capsys, "--model=bicubic", "--scale=2", "--out=o.json", *folders)
     assert code == 0
     results = json.loads(Path("o.json").read_text())
-    assert list(results) == ["old/Set5/image_SRF_2", "new/Set5/image_SRF_2", "good"]
+    assert list(results) == ["old/Set5/image_SRF_2", "new/Set5/image_SRF_2", "fine"]
     assert results["old/Set5/image_SRF_2"]["bicubic"] != results["new/Set5/image_SRF_2"]["bicubic"]
 
 
