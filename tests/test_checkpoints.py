@@ -182,7 +182,7 @@ def test_where_all_are_damaged_nothing_is_deleted(tmp_path):
         truncate(max(files_of(tmp_path / "checkpoints" / str(step)), key=lambda path: path.stat().st_size))
     with pytest.raises(UserError) as error:
         restore(tmp_path)
-    assert "no checkpoint can be read (2 damaged, now in" in str(error.value)
+    assert "no checkpoint can be read (the damaged ones are in" in str(error.value)
     assert str(tmp_path / "damaged") in str(error.value)
     assert checkpoints.saved_steps(tmp_path) == []
     assert files_of(tmp_path / "damaged" / "1") and files_of(tmp_path / "damaged" / "2")

@@ -30,7 +30,8 @@ FOLDER = "checkpoints"
 _METRIC = "psnr_rgb"
 
 # What fails in Orbax is raised, and said here in one line; what it logs beside that is for its makers.
-logging.get_absl_logger().addFilter(lambda record: "orbax" not in record.pathname)
+_ORBAX = os.path.join("orbax", "checkpoint", "")
+logging.get_absl_logger().addFilter(lambda record: _ORBAX not in record.pathname)
 
 
 def saved_steps(workdir: str | os.PathLike) -> list[int]:
@@ -169,8 +170,9 @@ def restore_newest(manager: ocp.CheckpointManager, target: Any) -> tuple[Any, st
             raise UserError(f"{manager.directory}: checkpoint {step} is of another network than the config's")
         return restored.state, data
     raise UserError(
-        f"{manager.directory}: no checkpoint can be read ({len(steps)} damaged, now in "
-        f"{manager.directory.parent / 'damaged'}); put back a good copy, or run again to train anew"
+        f"{manager.directory}: no checkpoint can be read (the damaged ones are in "
+        f"{manager.directory.parent / 'damaged'}); put back a good copy, or run again to train anew, which "
+        "overwrites the best weights in this folder"
     )
 
 

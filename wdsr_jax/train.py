@@ -197,9 +197,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | os.Path
                 }
                 if is_lead:
                     write_board(board, step, {f"train/{name}": value for name, value in scalars.items()})
-                bar.set_postfix_str(
-                    f"loss {scalars['loss']:.4f}, {scalars['images_per_second']:.0f} img/s", refresh=False
-                )
+                shown = f"loss {scalars['loss']:.4g}, {scalars['images_per_second']:.0f} img/s"
+                bar.set_postfix_str(shown, refresh=False)
                 unlogged, since, counted, waited = [], time.monotonic(), step, 0.0
 
             psnr_rgb = validate() if is_due(train.eval_every) else None
@@ -227,9 +226,10 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | os.Path
 
 def _check_finite(metrics: steps.Metrics, limit: int, step: int, workdir: Path) -> None:
     if int(metrics["skipped_in_row"]) > limit:
+        best = f", from the best weights so far: --config.train.init_from={workdir}"
         raise UserError(
-            f"loss or gradient was not finite in {limit + 1} steps in a row, up to step {step}; the last "
-            "checkpoint has the weights from before; start another workdir with a lower "
-            "--config.train.learning_rate or with --config.train.grad_clip=1 (and, to go on from the best "
-            f"weights so far, --config.train.init_from={workdir})"
+            f"loss or gradient was not finite in {limit + 1} steps in a row, up to step {step}; the "
+            "checkpoints hold the weights from before; train in another --workdir with a lower "
+            "--config.train.learning_rate or with --config.train.grad_clip=1"
+            + (best if (workdir / WORKDIR_FILE).exists() else "")
         )
