@@ -13,6 +13,6 @@ def get_config() -> ConfigDict:
     config = with_variant(2, "wdsr_a")
     config.model.update(filters=16, blocks=4)
     config.data.update(source="sample", patch_size=24)
-    config.train.update(steps=3000, learning_rate=3e-3, warmup_steps=100, schedule="cosine")
+    config.train.update(steps=2000, learning_rate=3e-3, warmup_steps=100, schedule="cosine")
     config.train.update(log_every=50, eval_every=1000, checkpoint_every=500)
     return config
