@@ -75,10 +75,12 @@ def open_checkpoints(workdir: Path, keep: int) -> Iterator[ocp.CheckpointManager
         try:
             yield manager
         finally:
-            with suppress(
-                Exception
-            ):  # of the last save: `finish` has raised it, or another one is on its way
+            # An error of the last save: `finish` has raised it, or another one is on its way.
+            with suppress(Exception):
                 manager.close()
+            if jax.process_index() == 0:
+                for unfinished in folder.glob("*.orbax-checkpoint-tmp*"):  # of a save that failed
+                    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def save(manager: ocp.CheckpointManager, state: Any, step: int, data: str, psnr: float | None = None) -> None:
@@ -204,8 +206,6 @@ def _digest(state: Any) -> str:
 
 
 def _not_saved(manager: ocp.CheckpointManager, error: Exception) -> UserError:
-    for unfinished in Path(manager.directory).glob("*.orbax-checkpoint-tmp*"):
-        shutil.rmtree(unfinished, ignore_errors=True)
     manager.reload()
     last = max(manager.all_steps(), default=None)
     kept = "no checkpoint before it" if last is None else f"the last good one is of step {last}"
