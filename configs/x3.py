@@ -2,8 +2,8 @@
 
 python -m wdsr_jax.main --config=configs/x3.py --workdir=runs/x3
 
-Expect after 300k steps about 30.9 dB PSNR on DIV2K validation (RGB, shave r + 6),
-where the paper's 31.03 takes 1.5M.
+About 45 minutes on one H100 (8.5 ms a step). Published for this network on DIV2K validation (RGB,
+shave r + 6): 31.03 dB after 1.5M steps.
 Variants: `configs/x3.py:wdsr_b`; `configs/x3.py:large`, the paper's 32 blocks of 128 filters (31.34 dB).
 """
 

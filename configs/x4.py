@@ -2,8 +2,8 @@
 
 python -m wdsr_jax.main --config=configs/x4.py --workdir=runs/x4
 
-Expect after 300k steps about 28.9 dB PSNR on DIV2K validation (RGB, shave r + 6),
-where the paper's 29.04 takes 1.5M.
+About 45 minutes on one H100 (8.5 ms a step). Published for this network on DIV2K validation (RGB,
+shave r + 6): 29.04 dB after 1.5M steps.
 Variants: `configs/x4.py:wdsr_b`; `configs/x4.py:large`, the paper's 32 blocks of 128 filters (29.33 dB).
 """
 
