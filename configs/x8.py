@@ -2,7 +2,7 @@
 
 python -m wdsr_jax.main --config=configs/x8.py --workdir=runs/x8
 
-Expect, after 300k steps: no published figure; x8 is not in the paper.
+No figure is published: the paper stops at x4.
 Variants: `configs/x8.py:wdsr_b`; `configs/x8.py:large`, the paper's 32 blocks of 128 filters.
 """
 
