@@ -1,9 +1,13 @@
 """Strict settings for every test: no silent rank promotion, two CPU devices."""
 
 import os
+import signal
 
 # XLA's CPU collectives need a thread pool of twice the devices (steps.py says why); read at import.
 os.environ.setdefault("NPROC", "4")
+
+# A shell's background jobs, CI among them, ignore Ctrl-C, and so would the processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 
