@@ -1,7 +1,7 @@
 """All keys and their defaults: WDSR-A of 16 blocks and 32 filters, on DIV2K x2. Other configs vary this.
 
-What a key means and may be: `wdsr_jax/models/wdsr.py` (model), `wdsr_jax/data/__init__.py` (data),
-`wdsr_jax/train.py` and `wdsr_jax/optim.py` (train).
+What a key means: `wdsr_jax/models/wdsr.py` (model), `wdsr_jax/data/__init__.py` (data), `wdsr_jax/steps.py`
+and `wdsr_jax/optim.py` (train). What it may be: `wdsr_jax/config.py`.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.train.update(learning_rate=1e-3, warmup_steps=0, schedule="piecewise")  # or cosine
     config.train.update(lr_boundaries=(200_000, 250_000), lr_decay=0.1)  # of piecewise
     config.train.update(log_every=100, eval_every=10_000, checkpoint_every=1_000)
-    config.train.update(keep_checkpoints=3, max_skipped=100)
+    config.train.update(keep_checkpoints=3, max_skipped=100)  # latest, beside the best; non-finite in a row
     return config.lock()
 
 
