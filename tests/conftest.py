@@ -6,10 +6,10 @@ import signal
 # XLA's CPU collectives need a thread pool of twice the devices (steps.py says why); read at import.
 os.environ.setdefault("NPROC", "4")
 
-# A shell's background jobs, CI among them, ignore Ctrl-C, and so would the processes that tests start.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 import jax
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# A shell's background jobs, CI among them, ignore Ctrl-C, and so would the processes that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
