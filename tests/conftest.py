@@ -3,7 +3,7 @@
 import os
 import signal
 
-# XLA's CPU collectives need a thread pool of twice the devices (steps.py says why); read at import.
+# XLA's CPU collectives need a thread pool of twice the devices (main.py sees to it for runs); read at import.
 os.environ.setdefault("NPROC", "4")
 
 import jax
