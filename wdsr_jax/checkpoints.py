@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ _METRIC = "psnr_rgb"
 # What fails in Orbax is raised, and said here in one line; what it logs beside that is for its makers.
 _ORBAX = os.path.join("orbax", "checkpoint", "")
 logging.get_absl_logger().addFilter(lambda record: _ORBAX not in record.pathname)
+getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.getMessage())  # its futures
 
 
 def saved_steps(workdir: str | os.PathLike) -> list[int]:
