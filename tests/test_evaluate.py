@@ -412,11 +412,13 @@ def test_a_disk_that_is_full_at_the_end_loses_the_file_but_not_the_table(monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr("os.replace", full)
+    before = sorted(around.iterdir())
     code, out, err = run(monkeypatch, capsys, "--model=bicubic", "--scale=2", "--out=o.json", "good")
     assert (code, err) == (1, ["error: o.json: cannot be written (No space left on device)"])
     assert "| good " in out
     assert not [path for path in around.iterdir() if "o.json" in path.name]
+    assert sorted(around.iterdir()) == before
 
 
 @pytest.mark.parametrize("model", ["bicubic", "x2.safetensors"])

@@ -32,11 +32,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 
 from wdsr_jax.console import ArgumentParser, run_command
 from wdsr_jax.errors import UserError
@@ -44,7 +42,7 @@ from wdsr_jax.files import write_whole
 from wdsr_jax.foreign import Arrays, Layout, official_2020, read_weights, their_shape, to_ours, to_torch
 from wdsr_jax.models import create_model
 from wdsr_jax.torch_files import torch_bytes
-from wdsr_jax.weights import load_pretrained, save_weights
+from wdsr_jax.weights import finite_float32, load_pretrained, param_shapes, save_weights
 
 
 def convert(
@@ -70,20 +68,15 @@ def convert(
     arrays, layout = read_weights(source)
     config = _architecture(source, arrays, layout) | {"res_scale": res_scale, "mean": mean or layout.mean}
     module = create_model(config)
-    init = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
     tensors = {}
-    for name, leaf in flatten_dict(init, sep=".").items():
+    for name, ours in param_shapes(module).items():
         theirs = layout.name(name)
-        array, shape = arrays[theirs], their_shape(leaf.shape, name, layout)
+        array, shape = arrays[theirs], their_shape(ours, name, layout)
         if array.shape != shape:
             raise UserError(
                 f"{source}: tensor {theirs} is {array.shape}, not {shape} as in {_describe(config)}"
             )
-        with np.errstate(over="ignore"):  # a float64 beyond float32 is found as the infinity it becomes
-            array = array.astype(np.float32)
-        if not np.isfinite(array).all():
-            raise UserError(f"{source}: tensor {theirs} holds values that are not finite")
-        tensors[name] = to_ours(array, name, layout, module.scale)
+        tensors[name] = to_ours(finite_float32(source, theirs, array), name, layout, module.scale)
     save_weights(destination, config, _fold_gain(unflatten_dict(tensors, sep="."), layout.gain))
     shown = ",".join(f"{x:g}" for x in config["mean"])
     logging.info("%s, from %s", _describe(config), layout.project)

@@ -33,6 +33,7 @@ from wdsr_jax.console import ArgumentParser, run_command
 from wdsr_jax.data.paired import Pairs
 from wdsr_jax.data.pairs import Pair, check_pair_sizes, find_pairs, image_size, set_name
 from wdsr_jax.errors import UserError
+from wdsr_jax.files import write_whole
 from wdsr_jax.images import read_image, to_float, to_uint8
 from wdsr_jax.imresize import imresize
 from wdsr_jax.inference import for_inference
@@ -320,13 +321,7 @@ def write_json(path: str | os.PathLike, results: dict[str, dict[str, Any]]) -> N
             return [finite(child) for child in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    temporary = Path(f"{path}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(finite(results), indent=2) + "\n")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    write_whole(path, (json.dumps(finite(results), indent=2) + "\n").encode())
 
 
 def main() -> None:

@@ -14,15 +14,20 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
         UserError: the folder is missing, read-only or full, or `path` is a folder.
     """
     try:
-        # mkstemp, not a fixed name: two processes may write the same file.
-        handle, temporary = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(temporary, 0o644)  # mkstemp makes it private
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        replace_file(path, data)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def replace_file(path: str | os.PathLike, data: bytes) -> None:
+    """`write_whole` for callers with words of their own for an OSError."""
+    # mkstemp, not a fixed name: two processes may write the same file.
+    handle, temporary = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)  # mkstemp makes it private
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

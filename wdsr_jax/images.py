@@ -1,13 +1,14 @@
 """Image files and pixel types: the one place where images are read, rounded and written."""
 
+import io
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from wdsr_jax.errors import UserError
+from wdsr_jax.files import write_whole
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm")
 
@@ -53,19 +54,12 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
     image_format = Image.registered_extensions().get(path.suffix.lower())
     if image_format not in Image.SAVE:
         raise UserError(f"{path}: no image format that can be written ends in {path.suffix!r}; use .png")
+    encoded = io.BytesIO()
     try:
-        # mkstemp, not a fixed name: two processes may write the same file.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                Image.fromarray(image).save(file, format=image_format)
-            os.chmod(temporary, 0o644)  # mkstemp makes it private
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        Image.fromarray(image).save(encoded, format=image_format)
     except (OSError, ValueError) as error:  # ValueError: more pixels a side than the format can hold
         raise UserError(f"{path}: cannot be written ({_reason(error)})") from None
+    write_whole(path, encoded.getvalue())
 
 
 def _reason(error: Exception) -> str:

@@ -120,6 +120,25 @@ def list_pretrained() -> list[str]:
     return sorted(path.stem for path in _SHIPPED.glob("*.safetensors"))
 
 
+def param_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter of a network, by the name that `save_weights` gives it."""
+    init = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    return {name: leaf.shape for name, leaf in flatten_dict(init["params"], sep=".").items()}
+
+
+def finite_float32(path: str | os.PathLike, name: str, tensor: np.ndarray) -> np.ndarray:
+    """A tensor of a weights file as float32.
+
+    Raises:
+        UserError: it holds NaN or infinity; names the file and the tensor.
+    """
+    with np.errstate(over="ignore"):  # a float64 beyond float32 is found as the infinity it becomes
+        tensor = tensor.astype(np.float32)
+    if not np.isfinite(tensor).all():
+        raise UserError(f"{path}: tensor {name} holds values that are not finite")
+    return tensor
+
+
 def _load_weights(path: Path) -> tuple[nn.Module, Any]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -135,8 +154,7 @@ def _load_weights(path: Path) -> tuple[nn.Module, Any]:
     except UserError as error:
         raise UserError(f"{path}: its metadata name no network of wdsr_jax ({error})") from None
 
-    init = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-    expected = {name: leaf.shape for name, leaf in flatten_dict(init["params"], sep=".").items()}
+    expected = param_shapes(module)
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
             raise UserError(f"{path}: tensor {name} is missing")
@@ -144,8 +162,5 @@ def _load_weights(path: Path) -> tuple[nn.Module, Any]:
             raise UserError(f"{path}: tensor {name} does not belong to the network")
         if tensors[name].shape != expected[name]:
             raise UserError(f"{path}: tensor {name} is {tensors[name].shape}, not {expected[name]}")
-        with np.errstate(over="ignore"):  # a float64 beyond float32 is found as the infinity it becomes
-            tensors[name] = tensors[name].astype(np.float32)
-        if not np.isfinite(tensors[name]).all():
-            raise UserError(f"{path}: tensor {name} holds values that are not finite")
+        tensors[name] = finite_float32(path, name, tensors[name])
     return module, unflatten_dict({name: jnp.asarray(t) for name, t in tensors.items()}, sep=".")

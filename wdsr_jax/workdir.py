@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from wdsr_jax.errors import UserError
+from wdsr_jax.files import replace_file
 
 _CONFIG = "config.json"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -81,13 +82,7 @@ def _environment() -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    replace_file(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
