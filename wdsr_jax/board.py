@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tensorboardX import summary
@@ -19,8 +20,20 @@ from tensorboardX.proto.summary_pb2 import Summary
 from wdsr_jax.errors import UserError
 
 
+class Board(NamedTuple):
+    """An open event file.
+
+    Attributes:
+        workdir: the folder it is in, for messages.
+        writer: of its records.
+    """
+
+    workdir: Path
+    writer: EventsWriter
+
+
 @contextmanager
-def open_board(workdir: Path, first_step: int) -> Iterator[EventsWriter]:
+def open_board(workdir: Path, first_step: int) -> Iterator[Board]:
     """A new event file in `workdir`, closed at the end.
 
     Args:
@@ -38,14 +51,14 @@ def open_board(workdir: Path, first_step: int) -> Iterator[EventsWriter]:
         writer.write_event(start)
         writer.flush()
     try:
-        yield writer
+        yield Board(workdir, writer)
     finally:
         with suppress(OSError):  # all that was written has been flushed
             writer.close()
 
 
 def write_board(
-    writer: EventsWriter,
+    board: Board,
     step: int,
     scalars: Mapping[str, float],
     images: Mapping[str, np.ndarray] | None = None,
@@ -58,9 +71,9 @@ def write_board(
     values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
     for name, image in (images or {}).items():
         values += summary.image(name, image, dataformats="HWC").value
-    with _named("the workdir"):
-        writer.write_event(Event(step=step, wall_time=time.time(), summary=Summary(value=values)))
-        writer.flush()
+    with _named(board.workdir):
+        board.writer.write_event(Event(step=step, wall_time=time.time(), summary=Summary(value=values)))
+        board.writer.flush()
 
 
 @contextmanager
