@@ -200,25 +200,30 @@ from wdsr_jax.data.pipeline import training_batches
 
 if __name__ == "__main__":
     pairs = make_pairs(Path(sys.argv[1]))
-    batches = training_batches(pairs, patch_size=12, batch_size=8, seed=3, workers=1)
-    next(batches)
+    batches = training_batches(pairs, patch_size=12, batch_size=8, seed=3, workers=2)
+    for _ in range(3):
+        next(batches)
     print(*[process.pid for process in multiprocessing.active_children()], flush=True)
+    if sys.argv[2] == "close":
+        batches.close()
     time.sleep(60 if sys.argv[2] == "sleep" else 0)
 """
 
 
-@pytest.mark.parametrize("how", ["sleep", "end"])
+@pytest.mark.parametrize("how", ["sleep", "end", "close"])
 def test_workers_end_with_their_parent(tmp_path, how):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    process = subprocess.Popen(
-        [sys.executable, program, tmp_path / "cache", how], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, program, tmp_path / "cache", how]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
     with process:
         pids = [int(pid) for pid in process.stdout.readline().split()]
-        assert len(pids) == 1
+        assert len(pids) == 2
         if how == "sleep":
             process.kill()
         assert process.wait(30) == (-signal.SIGKILL if how == "sleep" else 0)
+        if how == "close":  # whether one that does not close leaves shared memory behind, a race decides
+            assert "leaked" not in process.stderr.read()
     assert workers_end(pids)

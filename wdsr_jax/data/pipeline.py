@@ -176,8 +176,11 @@ def _iterate(dataset: grain.IterDataset, workers: int) -> Iterator[dict[str, np.
                     f"an input worker process died (exit code {died[1]}; -9: no memory left, -7: no shared "
                     "memory left in /dev/shm); use fewer workers with --config.data.workers=N"
                 ) from None
-            # Copied out of the workers' shared memory: it is scarce in containers, and ends with the workers.
-            yield {name: np.array(array) for name, array in batch.items()} if workers else batch
+            if workers:
+                # Copied out of the workers' shared memory: it is scarce in containers, and ends with the
+                # workers. Let go of it now: Grain frees it in a thread, which an exit does not wait for.
+                batch = {name: np.array(array) for name, array in batch.items()}
+            yield batch
     finally:
         iterator.close()
 
