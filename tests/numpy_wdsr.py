@@ -15,7 +15,13 @@ def random_params(module, seed=0):
     rng = np.random.default_rng(seed)
     drawn = {}
     for name, leaf in flatten_dict(shapes).items():
-        low, high = {"kernel": (-1, 1), "scale": (0.5, 1.5), "bias": (-0.2, 0.2)}[name[-1]]
+        low, high = {
+            "kernel": (-1, 1),
+            "scale": (0.5, 1.5),
+            "bias": (-0.2, 0.2),
+            "mean": (-0.5, 0.5),
+            "var": (0.5, 2),
+        }[name[-1]]
         drawn[name] = jnp.asarray(rng.uniform(low, high, leaf.shape), jnp.float32)
     return unflatten_dict(drawn)
 

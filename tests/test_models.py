@@ -228,8 +228,8 @@ def test_create_model_takes_a_config():
 @pytest.mark.parametrize(
     "fields, message",
     [
-        (dict(name="edsr"), "model.name must be one of wdsr_a, wdsr_b, not 'edsr'"),
-        (dict(norm="batch"), "model.norm must be one of weight, none, not 'batch'"),
+        (dict(name="srcnn"), "model.name must be one of wdsr_a, wdsr_b, edsr, not 'srcnn'"),
+        (dict(norm="group"), "model.norm must be one of weight, batch, none, not 'group'"),
         (dict(dtype="float16"), "model.dtype must be one of float32, bfloat16, not 'float16'"),
         (dict(g_init="two"), "model.g_init must be one of official, norm, ones, not 'two'"),
         (dict(scale=0), "model.scale must be a whole number and at least 1, not 0"),

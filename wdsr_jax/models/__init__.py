@@ -9,14 +9,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.models.layers import fold_weight_norm
+from wdsr_jax.models.edsr import EDSR
+from wdsr_jax.models.layers import NORMS, count_trained, fold_weight_norm
 from wdsr_jax.models.wdsr import WDSR
 
-__all__ = ["WDSR", "create_model", "fold_weight_norm"]
+__all__ = ["EDSR", "WDSR", "count_trained", "create_model", "fold_weight_norm"]
 
 _CHOICES = {
-    "name": ("wdsr_a", "wdsr_b"),
-    "norm": ("weight", "none"),
+    "name": ("wdsr_a", "wdsr_b", "edsr"),
+    "norm": NORMS,
     "g_init": ("official", "norm", "ones"),
     "dtype": ("float32", "bfloat16"),
 }
@@ -28,8 +29,8 @@ def create_model(config: Mapping[str, Any]) -> nn.Module:
     """Makes the network of `config.model`.
 
     Args:
-        config: a mapping such as a ConfigDict, with `name` (`wdsr_a` or `wdsr_b`) and any fields of
-            `WDSR`; `dtype` is given by name.
+        config: a mapping such as a ConfigDict, with `name` (`wdsr_a`, `wdsr_b` or `edsr`) and any fields of
+            `WDSR` or `EDSR`; `dtype` is given by name. Of WDSR's fields EDSR ignores those it has not.
 
     Returns:
         A Flax module: `params = module.init(key, lr)["params"]`, `sr = module.apply({"params": params}, lr)`
@@ -60,6 +61,10 @@ def create_model(config: Mapping[str, Any]) -> nn.Module:
             raise UserError(f"model.mean must be three numbers, R, G and B in [0, 1], not {mean!r}")
         fields["mean"] = tuple(mean)
     fields["dtype"] = jnp.dtype(fields.get("dtype", "float32"))
+    if name == "edsr":
+        return EDSR(
+            **{key: value for key, value in fields.items() if key not in ("expansion", "low_rank_ratio")}
+        )
     module = WDSR(block=name.removeprefix("wdsr_"), **fields)
     if module.block == "b" and int(module.low_rank_ratio * module.filters) < 1:
         raise UserError(

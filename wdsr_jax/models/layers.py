@@ -1,4 +1,4 @@
-"""Weight-normalised convolution, pixel shuffle and the mean shift: what every network here is built of."""
+"""Normalised convolution, pixel shuffle and the mean shift: what every network here is built of."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +13,11 @@ DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 # PyTorch's default initialisation of a convolution, U(-1, 1) / sqrt(fan in), which the published WDSR
 # results start from. Under weight norm only its direction counts, and its length against the step size.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+NORMS = ("weight", "batch", "none")
+# Batch norm, as PyTorch and Flax have it: the running statistics move by a tenth a step.
+_EPSILON, _MOMENTUM = 1e-5, 0.9
+STATISTICS = ("mean", "var")  # leaves of the parameters that are measured, not trained
 
 
 def normalise(kernel: jax.Array, scale: jax.Array) -> jax.Array:
@@ -32,12 +37,21 @@ def normalise(kernel: jax.Array, scale: jax.Array) -> jax.Array:
 class Conv(nn.Module):
     """A stride-1 convolution with bias and zero padding, (B, H, W, C) -> (B, H, W, features).
 
+    Batch norm (Ioffe and Szegedy, arXiv:1502.03167, algorithms 1 and 2) normalises by the statistics of the
+    batch where the caller asks for new running statistics, `apply(..., mutable=["batch_stats"])`, and by the
+    running statistics otherwise. These lie beside the trained parameters, so that `{"params": params}` is all
+    that a network is; they get no gradient. The new ones come back in the collection `batch_stats`, by the
+    same names; nothing but the caller puts them in their place (`steps.train_step` does).
+
     Attributes:
         features: number of output channels.
         kernel_size: side of the square kernel, odd.
-        norm: `weight` (parameters `kernel` = v, `scale` = g, `bias`) or `none` (`kernel`, `bias`).
-        g_init: initial g: a number, or `norm` for ||v||, where w starts as v (PyTorch's default).
-        dtype: of the convolution. Parameters and weight norm are float32 whatever it is.
+        norm: `weight` (parameters `kernel` = v, `scale` = g, `bias`), `batch` (`kernel`, `scale` = gamma,
+            `bias` = beta, `mean`, `var`) or `none` (`kernel`, `bias`).
+        g_init: initial g: a number, or `norm` for ||v||, where w starts as v (PyTorch's default). The
+            initial gamma is 1.
+        dtype: of the convolution. Parameters and norms are float32 whatever it is.
+        axis_name: of the devices over which the statistics of the batch are taken.
     """
 
     features: int
@@ -45,6 +59,7 @@ class Conv(nn.Module):
     norm: str = "weight"
     g_init: str | float = "norm"
     dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -58,8 +73,8 @@ class Conv(nn.Module):
                 return jnp.full((self.features,), self.g_init, jnp.float32)
 
             kernel = normalise(kernel, self.param("scale", init_scale))
-        elif self.norm != "none":
-            raise ValueError(f"norm must be 'weight' or 'none', not {self.norm!r}")
+        elif self.norm not in NORMS:
+            raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {self.norm!r}")
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         y = jax.lax.conv_general_dilated(
             x.astype(self.dtype),
@@ -68,7 +83,37 @@ class Conv(nn.Module):
             padding="SAME",
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
+        if self.norm == "batch":
+            factor, bias = self._batch_norm(y, bias)
+            y = y * factor.astype(self.dtype)[None, None, None, :]
         return y + bias.astype(self.dtype)[None, None, None, :]
+
+    def _batch_norm(self, y: jax.Array, beta: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Factor and bias, (features,), that normalise y (B, H, W, features)."""
+        gamma = self.param("scale", nn.initializers.ones, (self.features,), jnp.float32)
+        mean = self.param("mean", nn.initializers.zeros, (self.features,), jnp.float32)
+        var = self.param("var", nn.initializers.ones, (self.features,), jnp.float32)
+        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+            y = y.astype(jnp.float32)
+            moments = jnp.mean(y, axis=(0, 1, 2)), jnp.mean(jnp.square(y), axis=(0, 1, 2))
+            if self.axis_name:
+                moments = jax.lax.pmean(moments, self.axis_name)
+            running = mean, var
+            mean, var = moments[0], jnp.maximum(0, moments[1] - jnp.square(moments[0]))
+            for name, old, new in zip(STATISTICS, running, (mean, var), strict=True):
+                moved = _MOMENTUM * old + (1 - _MOMENTUM) * new
+                self.put_variable("batch_stats", name, jax.lax.stop_gradient(moved))
+        else:
+            mean, var = jax.lax.stop_gradient((mean, var))
+        return batch_norm_affine(gamma, beta, mean, var)
+
+
+def batch_norm_affine(
+    gamma: jax.Array, beta: jax.Array, mean: jax.Array, var: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Batch norm as `factor * y + bias`: factor and bias, all (C,)."""
+    factor = gamma / jnp.sqrt(var + _EPSILON)
+    return factor, beta - mean * factor
 
 
 def pixel_shuffle(x: jax.Array, scale: int) -> jax.Array:
@@ -95,8 +140,23 @@ def shift_mean(x: jax.Array, mean: tuple[float, ...], sign: int) -> jax.Array:
     return x + sign * jnp.asarray(mean, x.dtype)[None, None, None, :]
 
 
+def initial_g(g_init: str, blocks: int) -> tuple[str | float, str | float, str | float]:
+    """Initial g outside the residual blocks, of the first convolution in each and of its last; see `WDSR`."""
+    return {
+        "norm": ("norm", "norm", "norm"),
+        "ones": (1.0, 1.0, 1.0),
+        "official": (1.0, 2.0, blocks**-0.5),
+    }[g_init]
+
+
+def check_float(lr: jax.Array) -> None:
+    """Raises TypeError where lr is not float: of an integer the mean would become 0 in silence."""
+    if not jnp.issubdtype(lr.dtype, jnp.floating):
+        raise TypeError(f"lr must be float in [0, 1], not {lr.dtype}")
+
+
 def fold_weight_norm(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Multiplies weight norm out: the parameters of the same network with `norm="none"`.
+    """Multiplies weight norm, and batch norm, out: the parameters of the same network with `norm="none"`.
 
     Outputs agree up to float32 rounding; inference saves the normalisation.
 
@@ -104,11 +164,20 @@ def fold_weight_norm(params: Mapping[str, Any]) -> dict[str, Any]:
         params: parameters of a network; convolutions without a `scale` are left as they are.
 
     Returns:
-        A new tree in which each `kernel` is g v / ||v|| and there is no `scale`.
+        A new tree in which each convolution has a `kernel`, such as g v / ||v||, and a `bias` alone.
     """
     if "kernel" not in params:
         return {name: fold_weight_norm(child) for name, child in params.items()}
-    folded = {name: value for name, value in params.items() if name != "scale"}
-    if "scale" in params:
-        folded["kernel"] = normalise(params["kernel"], params["scale"])
-    return folded
+    kernel, bias = params["kernel"], params["bias"]
+    if "mean" in params:
+        factor, bias = batch_norm_affine(params["scale"], bias, params["mean"], params["var"])
+        kernel = kernel * factor[None, None, None, :]
+    elif "scale" in params:
+        kernel = normalise(kernel, params["scale"])
+    return {"kernel": kernel, "bias": bias}
+
+
+def count_trained(params: Mapping[str, Any]) -> int:
+    """How many scalars training learns: all but the running statistics of batch norm."""
+    leaves = jax.tree.leaves_with_path(params)
+    return sum(leaf.size for path, leaf in leaves if path[-1].key not in STATISTICS)

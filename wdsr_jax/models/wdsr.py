@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wdsr_jax.models.layers import DIV2K_MEAN, Conv, pixel_shuffle, shift_mean
+from wdsr_jax.models.layers import DIV2K_MEAN, Conv, check_float, initial_g, pixel_shuffle, shift_mean
 
 
 class BlockA(nn.Module):
@@ -20,14 +20,16 @@ class BlockA(nn.Module):
     norm: str
     g_init: tuple[str | float, str | float]
     dtype: Any
+    axis_name: str | None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         filters = x.shape[-1]
         first_g, last_g = self.g_init
-        y = Conv(self.expansion * filters, 3, self.norm, first_g, self.dtype, name="expand")(x)
+        shared = dict(dtype=self.dtype, axis_name=self.axis_name)
+        y = Conv(self.expansion * filters, 3, self.norm, first_g, name="expand", **shared)(x)
         y = nn.relu(y)  # (B, H, W, expansion * C)
-        y = Conv(filters, 3, self.norm, last_g, self.dtype, name="project")(y)
+        y = Conv(filters, 3, self.norm, last_g, name="project", **shared)(y)
         return x + self.res_scale * y
 
 
@@ -44,17 +46,19 @@ class BlockB(nn.Module):
     norm: str
     g_init: tuple[str | float, str | float]
     dtype: Any
+    axis_name: str | None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         filters = x.shape[-1]
         first_g, last_g = self.g_init
+        shared = dict(dtype=self.dtype, axis_name=self.axis_name)
         middle_g = "norm" if first_g == "norm" else 1.0
         low_rank = int(self.low_rank_ratio * filters)
-        y = Conv(self.expansion * filters, 1, self.norm, first_g, self.dtype, name="expand")(x)
+        y = Conv(self.expansion * filters, 1, self.norm, first_g, name="expand", **shared)(x)
         y = nn.relu(y)  # (B, H, W, expansion * C)
-        y = Conv(low_rank, 1, self.norm, middle_g, self.dtype, name="reduce")(y)
-        y = Conv(filters, 3, self.norm, last_g, self.dtype, name="project")(y)
+        y = Conv(low_rank, 1, self.norm, middle_g, name="reduce", **shared)(y)
+        y = Conv(filters, 3, self.norm, last_g, name="project", **shared)(y)
         return x + self.res_scale * y
 
 
@@ -72,12 +76,14 @@ class WDSR(nn.Module):
         expansion: channels before a block's ReLU, as a multiple of `filters`.
         low_rank_ratio: channels after the low-rank convolution of block `b`, likewise.
         res_scale: factor of a block's output before it joins the stream.
-        norm: `weight` or `none`, of every convolution.
+        norm: `weight` or `none`, of every convolution; or `batch`, of those in the blocks, as SRResNet has it
+            (arXiv:1609.04802, figure 4): outside them it would take the colours of its batch for the image's.
         g_init: initial g of weight norm: `norm` (||v||: PyTorch's default), `ones`, or `official`, the
             authors' recipe that trains at a learning rate of 1e-3: 2 for the first convolution of a
             block, 1/sqrt(blocks) for its last, 1 elsewhere.
         mean: RGB subtracted from the input and added to the output.
         dtype: of the convolutions and the residual stream, float32 or bfloat16.
+        axis_name: of the devices over which batch norm takes its statistics in training.
     """
 
     scale: int
@@ -91,28 +97,26 @@ class WDSR(nn.Module):
     g_init: str = "official"
     mean: tuple[float, float, float] = DIV2K_MEAN
     dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, lr: jax.Array) -> jax.Array:
-        if not jnp.issubdtype(lr.dtype, jnp.floating):  # the mean would become 0 in silence
-            raise TypeError(f"lr must be float in [0, 1], not {lr.dtype}")
-        g, g_first, g_last = {
-            "norm": ("norm", "norm", "norm"),
-            "ones": (1.0, 1.0, 1.0),
-            "official": (1.0, 2.0, self.blocks**-0.5),
-        }[self.g_init]
-        shared = dict(norm=self.norm, dtype=self.dtype)
-        wide = dict(expansion=self.expansion, res_scale=self.res_scale, g_init=(g_first, g_last), **shared)
+        check_float(lr)
+        g, g_first, g_last = initial_g(self.g_init, self.blocks)
+        shared = dict(dtype=self.dtype, axis_name=self.axis_name)
+        wide = dict(expansion=self.expansion, res_scale=self.res_scale, g_init=(g_first, g_last))
+        wide |= dict(norm=self.norm, **shared)
+        outer = dict(norm="none" if self.norm == "batch" else self.norm, g_init=g, **shared)
         cell = 3 * self.scale**2  # channels that become one r x r cell of RGB
 
         x = shift_mean(lr, self.mean, -1)
-        skip = Conv(cell, 5, g_init=g, name="skip", **shared)(x)  # (B, H, W, 3 r^2)
-        x = Conv(self.filters, 3, g_init=g, name="head", **shared)(x)  # (B, H, W, filters)
+        skip = Conv(cell, 5, name="skip", **outer)(x)  # (B, H, W, 3 r^2)
+        x = Conv(self.filters, 3, name="head", **outer)(x)  # (B, H, W, filters)
         for i in range(self.blocks):
             if self.block == "a":
                 x = BlockA(name=f"block_{i}", **wide)(x)
             else:
                 x = BlockB(name=f"block_{i}", low_rank_ratio=self.low_rank_ratio, **wide)(x)
-        x = Conv(cell, 3, g_init=g, name="tail", **shared)(x)  # (B, H, W, 3 r^2)
+        x = Conv(cell, 3, name="tail", **outer)(x)  # (B, H, W, 3 r^2)
         x = x.astype(jnp.float32) + skip.astype(jnp.float32)
         return shift_mean(pixel_shuffle(x, self.scale), self.mean, 1)  # (B, H r, W r, 3)
