@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from wdsr_jax.errors import UserError
@@ -21,13 +23,25 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
 
 def replace_file(path: str | os.PathLike, data: bytes) -> None:
     """`write_whole` for callers with words of their own for an OSError."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives an empty file beside `path` that takes its place at the end, or is removed after an exception.
+
+    Raises:
+        OSError: the folder is missing, read-only or full, or `path` is a folder.
+    """
     # mkstemp, not a fixed name: two processes may write the same file.
-    handle, temporary = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
+        os.close(handle)
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp makes it private
+        temporary.replace(path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
