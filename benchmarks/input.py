@@ -13,7 +13,8 @@ import grain
 import numpy as np
 
 from wdsr_jax.data import Pairs, load_data
-from wdsr_jax.data.pipeline import dihedral, training_batches
+from wdsr_jax.data.pipeline import training_batches
+from wdsr_jax.images import dihedral
 
 PATCH = 48  # LR pixels a side
 SECONDS = 4.0

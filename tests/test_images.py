@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.images import IMAGE_SUFFIXES, read_image, to_float, to_uint8, write_image
+from wdsr_jax.images import (
+    IMAGE_SUFFIXES,
+    dihedral,
+    from_float,
+    read_image,
+    to_float,
+    to_uint8,
+    undo_dihedral,
+    write_image,
+)
 
 RGB = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
 
@@ -229,3 +238,22 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     np.testing.assert_array_equal(read_image(path), RGB)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_16_bits_and_floats_have_their_own_range():
+    values = np.arange(65536, dtype=np.uint16)
+    assert to_float(values).dtype == np.float32 and to_float(values).max() == 1
+    np.testing.assert_array_equal(from_float(to_float(values), np.uint16), values)
+    np.testing.assert_array_equal(from_float([-1.0, np.nan, 2.0], np.uint16), [0, 0, 65535])
+    unclipped = np.array([-1.0, 2.0])
+    np.testing.assert_array_equal(to_float(unclipped), unclipped)
+    np.testing.assert_array_equal(from_float(unclipped, np.float32), unclipped)
+
+
+def test_dihedral_is_the_group_of_the_square():
+    image = np.arange(6 * 6 * 3).reshape(6, 6, 3)
+    symmetries = {np.rot90(i, k).tobytes() for i in (image, image[:, ::-1]) for k in range(4)}
+    assert {dihedral(image, transform).tobytes() for transform in range(8)} == symmetries
+    assert dihedral(image, 5).base is not None
+    for transform in range(8):
+        np.testing.assert_array_equal(undo_dihedral(dihedral(RGB, transform), transform), RGB)

@@ -1,4 +1,4 @@
-"""Padded batches give what each image alone gives; `upscale` keeps types."""
+"""Padded batches give what each image alone gives, tiles what the whole image gives; types are kept."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wdsr_jax.images import to_float, to_uint8
-from wdsr_jax.inference import apply_padded, for_inference, upscale
+from wdsr_jax import inference
+from wdsr_jax.images import dihedral, from_float, to_float, to_uint8, undo_dihedral
+from wdsr_jax.inference import apply_padded, bytes_per_pixel, for_inference, parallel_apply, upscale
 from wdsr_jax.models import create_model
 
 from . import numpy_wdsr
@@ -20,6 +21,8 @@ H, W = 9, 8
 def model(name, scale=2, **fields):
     return create_model(dict(name=name, scale=scale, filters=5, blocks=2, expansion=2) | fields)
 
+
+WDSR_X4 = create_model(dict(name="wdsr_a", scale=4))  # as shipped: 32 filters, 16 blocks
 
 alone = jax.jit(lambda module, params, lr: module.apply({"params": params}, lr), static_argnums=0)
 padded = jax.jit(apply_padded, static_argnums=0)
@@ -76,11 +79,121 @@ def test_for_inference_is_the_same_network_in_float32_without_norm():
     assert trained.norm == "weight"  # and the one given is left as it was
 
 
+def test_parallel_apply_equals_apply_padded_on_two_devices():
+    module = model("wdsr_a")
+    params, lr, sizes = random_params(module), noise(2, 6, 7, 3), np.array([[6, 7], [4, 2]])
+    sr = parallel_apply(module)(params, lr, sizes)
+    assert sr.shape == (2, 12, 14, 3)
+    assert len(sr.sharding.device_set) == 2
+    np.testing.assert_allclose(sr, padded(module, params, lr, sizes), atol=1e-6)
+
+
+def whole(module, params, image):
+    """The network over the whole image, by Flax alone."""
+    return np.asarray(alone(module, params, to_float(image)[None])[0])
+
+
+@pytest.mark.parametrize("name", ["wdsr_a", "wdsr_b", "edsr"])
+@settings(deadline=None, max_examples=25)
+@given(height=st.integers(1, 40), width=st.integers(1, 40), tile=st.integers(0, 4))
+def test_tiles_equal_the_whole_image(name, height, width, tile):
+    module = model(name)
+    params, lr = random_params(module), noise(height, width, 3)
+    done = []
+    sr = upscale(module, params, lr, tile=2 * module.radius + 1 + tile, on_pixels=done.append)
+    np.testing.assert_allclose(sr, whole(module, params, lr), atol=1e-5)
+    assert sum(done) == height * width
+
+
+@pytest.mark.parametrize("name", ["wdsr_a", "wdsr_b", "edsr"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_radius_is_how_far_an_output_pixel_sees(name, scale):
+    """With weights that are all positive nothing cancels: the gradient is zero exactly beyond the radius."""
+    module = model(name, scale)
+    params = jax.tree.map(jnp.ones_like, random_params(module))
+    side = 2 * module.radius + 5
+    middle = side // 2
+
+    def cell_of_pixels(lr):
+        sr = module.apply({"params": params}, lr)
+        return sr[0, middle * scale : (middle + 1) * scale, middle * scale : (middle + 1) * scale].sum()
+
+    seen = np.abs(jax.grad(cell_of_pixels)(jnp.ones((1, side, side, 3)))).sum((0, 3)) > 0
+    reach = np.abs(np.arange(side) - middle) <= module.radius
+    np.testing.assert_array_equal(seen, reach[:, None] & reach[None, :])
+
+
+@given(length=st.integers(1, 300), radius=st.integers(0, 30), extra=st.integers(1, 100))
+def test_windows_cover_an_axis_once_and_keep_their_distance(length, radius, extra):
+    side = 2 * radius + extra
+    windows = inference._windows(length, side, radius)
+    assert [i for _, keep in windows for i in keep] == list(range(length))
+    for window, keep in windows:
+        assert len(window) == min(side, length)
+        assert window.start == 0 or window.start + radius <= keep.start
+        assert window.stop == length or keep.stop <= window.stop - radius
+
+
+@pytest.mark.parametrize("size", [(7, 12), (19, 23)])
+def test_self_ensemble_is_the_mean_over_the_symmetries_of_the_whole_image(size):
+    module = model("wdsr_a")
+    params, lr = random_params(module), noise(*size, 3)
+    expected = np.mean(
+        [undo_dihedral(whole(module, params, dihedral(lr, t)), t) for t in range(8)], axis=0, dtype=np.float64
+    )
+    assert np.abs(expected - whole(module, params, lr)).max() > 1e-3
+    for tile in (None, 2 * module.radius + 3):
+        sr = upscale(module, params, lr, tile=tile, ensemble=True)
+        np.testing.assert_allclose(sr, expected, atol=1e-5)
+
+
+def test_sizes_share_compilations():
+    module = model("wdsr_b", filters=6)
+    params = random_params(module)
+    for side in (1, 5, 20, 31):  # below the smallest tile
+        upscale(module, params, np.zeros((side, side + 1, 3), np.uint8))
+    folded, _ = inference.for_inference(module, params)
+    assert inference.parallel_apply(folded)._cache_size() == 1
+
+
+def test_the_tile_is_chosen_from_the_memory_at_hand(monkeypatch):
+    module = WDSR_X4  # 34 pixels of margin
+    params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    size = bytes_per_pixel(module, params)
+
+    def tile(height, width, memory, side=None, square=False):
+        monkeypatch.setattr(inference, "device_memory", lambda: memory)
+        return inference._tile_shape(module, params, (height, width), 34, side, square)[0]
+
+    plenty = 1 << 40
+    assert tile(512, 512, plenty) == (512, 512)
+    assert tile(667, 1000, plenty) == (768, 1024)
+    assert tile(667, 1000, plenty, square=True) == (384, 384)  # 2 x 3 of them
+    assert tile(1, 1000, plenty) == (32, 1024)
+    assert tile(4000, 6000, plenty, side=200) == (200, 200)
+    for side in (96, 128, 256, 512):
+        room = side**2 * size / inference._MEMORY_SHARE
+        height, width = tile(4000, 6000, room * 1.01)
+        assert side**2 / 2 < height * width <= side**2
+    assert tile(4000, 6000, 1) == (96, 96)  # the smallest that is larger than its margins
+
+
+@pytest.mark.parametrize(
+    "module", [WDSR_X4, model("wdsr_b", filters=32, blocks=16, expansion=6), model("edsr")]
+)
+def test_the_estimate_of_memory_is_that_of_the_compiler(module):
+    params = random_params(module)
+    lr, sizes = np.zeros((1, 128, 128, 3), np.float32), np.array([[128, 128]])
+    analysis = padded.lower(module, params, lr, sizes).compile().memory_analysis()
+    measured = (analysis.temp_size_in_bytes + analysis.output_size_in_bytes) / 128**2
+    assert measured / 1.3 < bytes_per_pixel(module, params) < 2 * measured
+
+
 @pytest.mark.parametrize("size", [(1, 1), (5, 6)])
 def test_upscale_keeps_the_type(size):
     module = model("wdsr_b", scale=4)
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    expected = np.asarray(alone(module, random_params(module), to_float(image)[None])[0])
+    expected = whole(module, random_params(module), image)
     assert expected.shape == (size[0] * 4, size[1] * 4, 3)
 
     for image_type in (np.float32, np.float64):
@@ -90,18 +203,29 @@ def test_upscale_keeps_the_type(size):
     as_bytes = upscale(module, random_params(module), image)
     assert as_bytes.dtype == np.uint8
     np.testing.assert_array_equal(as_bytes, to_uint8(as_float))
+    as_words = upscale(module, random_params(module), jnp.asarray(image.astype(np.uint16) * 257))
+    assert as_words.dtype == np.uint16
+    np.testing.assert_array_equal(as_words, from_float(as_float, np.uint16))
 
 
 @pytest.mark.parametrize(
-    "image",
+    "image, message",
     [
-        np.zeros((4, 4), np.uint8),
-        np.zeros((4, 4, 4), np.uint8),
-        np.zeros((1, 4, 4, 3)),
-        np.zeros((4, 4, 3), int),
+        (np.zeros((4, 4), np.uint8), r"image must be \(H, W, 3\) and not empty, not \(4, 4\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"image must be \(H, W, 3\)"),
+        (np.zeros((1, 4, 4, 3)), r"image must be \(H, W, 3\)"),
+        (np.zeros((0, 4, 3)), r"image must be \(H, W, 3\) and not empty"),
+        (np.zeros((4, 4, 3), int), "image must be uint8, uint16 or float, not int64"),
+        (np.zeros((4, 4, 3), complex), "image must be uint8, uint16 or float"),
     ],
-    ids=["grey", "rgba", "batch", "int64"],
 )
-def test_upscale_refuses_what_it_would_misread(image):
-    with pytest.raises(ValueError, match=r"image must be \(H, W, 3\), uint8 or float, not"):
+def test_upscale_refuses_what_it_would_misread(image, message):
+    with pytest.raises(ValueError, match=message):
         upscale(model("wdsr_a"), random_params(model("wdsr_a")), image)
+
+
+def test_upscale_refuses_tiles_that_are_all_margin():
+    module = model("wdsr_a")
+    with pytest.raises(ValueError, match="tile must be more than 12 for this network, not 12"):
+        upscale(module, random_params(module), np.zeros((20, 4, 3), np.uint8), tile=12)
+    upscale(module, random_params(module), np.zeros((12, 4, 3), np.uint8), tile=12)  # one tile has no margin

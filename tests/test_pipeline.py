@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from wdsr_jax.data.paired import Images, Pairs, pair_images
-from wdsr_jax.data.pipeline import dihedral, training_batches
+from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.errors import UserError
 
 SCALE = 2
@@ -141,13 +141,6 @@ def test_the_stream_never_changes(pairs):
     for batch in take(20, pairs, seed=0):
         digest.update(batch["lr"].tobytes() + batch["hr"].tobytes())
     assert digest.hexdigest() == "b9616f7a85b8f3f9"
-
-
-def test_dihedral_is_the_group_of_the_square():
-    image = coordinates(0, 6, 6)
-    symmetries = {np.rot90(i, k).tobytes() for i in (image, image[:, ::-1]) for k in range(4)}
-    assert {dihedral(image, transform).tobytes() for transform in range(8)} == symmetries
-    assert dihedral(image, 5).base is not None
 
 
 def test_what_cannot_work_is_refused_at_once(pairs):

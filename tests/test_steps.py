@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from wdsr_jax import steps
-from wdsr_jax.inference import apply_padded
 from wdsr_jax.losses import l1, l2
 from wdsr_jax.models import create_model
 from wdsr_jax.models.layers import Conv
@@ -166,6 +166,79 @@ def test_state_is_donated_and_comes_back_unstacked():
     assert int(third.step) == 3
 
 
+NORMED = {
+    name: create_model(dict(name=name, scale=2, filters=4, blocks=1, expansion=2, norm="batch"))
+    for name in ("wdsr_a", "wdsr_b", "edsr")
+}
+
+
+@pytest.mark.parametrize("name", NORMED)
+def test_batch_norm_over_two_devices_equals_one(name):
+    module = NORMED[name]
+
+    def run(optimizer, step, place=lambda batch: batch):
+        state, metrics = start(module, optimizer), []
+        for i in range(2):
+            state, values = step(state, place(batch_of(i)))
+            metrics.append(jax.device_get(values))
+        return jax.device_get(state), metrics
+
+    whole, whole_metrics = run(*jitted(module, optimizer=SGD))
+    split, split_metrics = run(*on_two_devices(module, optimizer=SGD), steps.shard)
+    assert_close(split, whole, atol=1e-5)
+    assert_close(split_metrics, whole_metrics, atol=1e-5)
+
+
+def test_batch_norm_moves_its_statistics_as_the_average_does():
+    module, batch = NORMED["wdsr_a"], batch_of(0)
+    optimizer, step = jitted(module)
+    state, params = start(module, optimizer), steps.init_params(module, 0)
+    new, _ = step(state, batch)
+    # What the first convolution of the block gives, by the layer before it alone and without its norm.
+    without = {name: leaf for name, leaf in params["block_0"]["expand"].items() if name in ("kernel", "bias")}
+    mean = np.asarray(module.mean, np.float32)
+    head = Conv(4, 3, "none").apply({"params": params["head"]}, batch["lr"].astype(np.float32) / 255 - mean)
+    y = np.asarray(Conv(8, 3, "none").apply({"params": without}, head), np.float64)
+    measured = {"mean": y.mean((0, 1, 2)), "var": y.var((0, 1, 2))}
+    for name, initial in {"mean": 0, "var": 1}.items():
+        moved = 0.9 * initial + 0.1 * measured[name]
+        np.testing.assert_allclose(new.params["block_0"]["expand"][name], moved, atol=1e-6)
+        averaged = initial + (1 - 0.1) * (moved - initial)  # the decay of step 0 is 1 / 10
+        np.testing.assert_allclose(new.ema_params["block_0"]["expand"][name], averaged, atol=1e-6)
+
+
+def test_batch_norm_uses_the_batch_in_training_and_its_record_in_inference():
+    module, lr = NORMED["wdsr_b"], batch_of(0)["lr"].astype(np.float32) / 255
+    params = steps.init_params(module, 0)
+    trained, measured = module.apply({"params": params}, lr, mutable=["batch_stats"])
+    assert set(measured) == {"batch_stats"}
+    assert not np.allclose(trained, module.apply({"params": params}, lr), atol=1e-3)
+    for _ in range(200):  # until the record is that of this batch
+        _, measured = module.apply({"params": params}, lr, mutable=["batch_stats"])
+        params = unflatten_dict(flatten_dict(params) | flatten_dict(measured["batch_stats"]))
+    np.testing.assert_allclose(module.apply({"params": params}, lr), trained, atol=1e-5)
+    grads = jax.grad(lambda p: module.apply({"params": p}, lr).sum())(params)
+    for name, grad in flatten_dict(grads).items():
+        assert np.any(grad) == (name[-1] not in ("mean", "var")), name
+
+
+def test_batch_norm_keeps_its_statistics_in_a_step_that_is_skipped():
+    optimizer, step = jitted(NORMED["wdsr_a"], loss=nan_loss)
+    good, bad = good_and_bad()
+    before, _ = step(start(NORMED["wdsr_a"], optimizer), good)
+    after, metrics = step(before, bad)
+    assert int(metrics["skipped_in_row"]) == 1
+    assert_same_bits(after.params, before.params)
+    assert_same_bits(after.ema_params, before.ema_params)
+
+
+def test_batch_norm_is_not_split_into_micro_batches():
+    assert steps.count_micro_batches(NORMED["wdsr_a"], 16) == 1
+    optimizer, step = jitted(NORMED["wdsr_a"], micro_batches=2)
+    with pytest.raises(ValueError, match="micro_batches must be 1"):
+        step(start(NORMED["wdsr_a"], optimizer), batch_of(0))
+
+
 # A pixel of 255 in HR marks a bad batch.
 
 
@@ -261,17 +334,6 @@ def test_shard_keeps_the_order():
 
 def test_micro_batches_divide_the_batch(monkeypatch):
     counts = {1: 1, 2: 2, 7: 7, 12: 12, 16: 16, 17: 1, 32: 16, 34: 2, 36: 12, 64: 16}
-    assert {n: steps.count_micro_batches(n) for n in counts} == counts
+    assert {n: steps.count_micro_batches(WDSR, n) for n in counts} == counts
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert steps.count_micro_batches(16) == 1
-
-
-def test_parallel_apply_equals_apply_padded():
-    params = random_params(WDSR)
-    lr = np.random.default_rng(0).uniform(size=(2, 1, 6, 7, 3)).astype(np.float32)
-    sizes = np.array([[[6, 7]], [[4, 2]]])
-    sr = steps.parallel_apply(WDSR)(params, lr, sizes)
-    assert sr.shape == (2, 1, 12, 14, 3)
-    assert len(sr.sharding.device_set) == 2
-    for i in range(2):
-        np.testing.assert_allclose(sr[i], apply_padded(WDSR, params, lr[i], sizes[i]), atol=1e-6)
+    assert steps.count_micro_batches(WDSR, 16) == 1

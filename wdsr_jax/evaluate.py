@@ -36,9 +36,8 @@ from wdsr_jax.errors import UserError
 from wdsr_jax.files import write_whole
 from wdsr_jax.images import read_image, to_float, to_uint8
 from wdsr_jax.imresize import imresize
-from wdsr_jax.inference import for_inference
+from wdsr_jax.inference import for_inference, parallel_apply
 from wdsr_jax.metrics import TooSmallError, psnr, ssim
-from wdsr_jax.steps import parallel_apply
 from wdsr_jax.weights import load_pretrained
 
 # Compilations a set costs at most: images are padded to this many shapes.
@@ -157,14 +156,14 @@ def super_resolve(
             loaded = list(_load(examples, chunk))
             if not loaded:
                 continue
-            lr = np.zeros((devices, 1, height, width, 3), np.float32)
-            sizes = np.ones((devices, 1, 2), np.int32)
+            lr = np.zeros((devices, height, width, 3), np.float32)
+            sizes = np.ones((devices, 2), np.int32)
             for k, (_, image, _) in enumerate(loaded):
                 h, w, _ = image.shape
-                lr[k, 0, :h, :w], sizes[k, 0] = to_float(image), (h, w)
+                lr[k, :h, :w], sizes[k] = to_float(image), (h, w)
             sr = np.asarray(apply(params, lr, sizes))
             for k, (i, image, hr) in enumerate(loaded):
-                yield i, image, hr, to_uint8(sr[k, 0, : hr.shape[0], : hr.shape[1]])
+                yield i, image, hr, to_uint8(sr[k, : hr.shape[0], : hr.shape[1]])
 
 
 def _load(

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from wdsr_jax.errors import UserError
@@ -67,8 +68,10 @@ def _reason(error: Exception) -> str:
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
-    """uint8 in [0, 255] to float32 in [0, 1], any shape."""
-    return np.asarray(image, np.float32) / np.float32(255)
+    """Any shape to float32: uint8 or uint16 to [0, 1], float as it is."""
+    image = np.asarray(image)
+    whole = np.float32(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else np.float32(1)
+    return np.asarray(image, np.float32) / whole
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -76,5 +79,35 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
     NaN becomes 0.
     """
+    return from_float(image, np.uint8)
+
+
+def from_float(image: np.ndarray, dtype: npt.DTypeLike) -> np.ndarray:
+    """`to_uint8`, likewise for uint16; to float it only converts."""
+    if np.dtype(dtype).kind == "f":
+        return np.asarray(image, dtype)
     clipped = np.fmin(np.fmax(image, 0), 1)  # fmax takes the number where the other is NaN
-    return np.floor(clipped * 255 + 0.5).astype(np.uint8)
+    return np.floor(clipped * np.iinfo(dtype).max + 0.5).astype(dtype)
+
+
+def dihedral(image: np.ndarray, transform: int) -> np.ndarray:
+    """One of the 8 symmetries of the square, as a view.
+
+    Args:
+        image: (H, W, ...).
+        transform: 0 to 7; bit 0 mirrors left and right, bit 1 top and bottom, bit 2 then swaps H and W.
+
+    Returns:
+        (H, W, ...), or (W, H, ...) with bit 2.
+    """
+    if transform & 1:
+        image = image[:, ::-1]
+    if transform & 2:
+        image = image[::-1]
+    return image.swapaxes(0, 1) if transform & 4 else image
+
+
+def undo_dihedral(image: np.ndarray, transform: int) -> np.ndarray:
+    """The inverse of `dihedral`: swapped first, then mirrored; a view."""
+    image = image.swapaxes(0, 1) if transform & 4 else image
+    return dihedral(image, transform & 3)

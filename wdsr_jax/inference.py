@@ -1,16 +1,33 @@
-"""Upscaling images with a trained network."""
+"""Upscaling images with a trained network: exact tiles, any size, memory that does not grow with the image.
+
+A network without pooling is local: an output pixel depends on the LR pixels at most `module.radius` away.
+So an image is cut into overlapping windows, and of each one's result the part is kept that lies `radius`
+pixels from every side where the image goes on. At the image's own edge nothing is cut off, since there the
+network pads with zeros, as it would for the whole image. The result is that of the whole image.
+"""
 
 import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from wdsr_jax.images import to_float, to_uint8
+from wdsr_jax.images import dihedral, from_float, to_float, undo_dihedral
+from wdsr_jax.memory import device_memory
 from wdsr_jax.models import fold_weight_norm
 from wdsr_jax.models.layers import Conv
+
+# Sides that tiles may have: a shape is a compilation, so they are few. Above the last one little is gained:
+# a margin of 34 pixels (16 blocks) costs 13% there.
+TILE_SIDES = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+# The share of a device's free memory that features may take.
+_MEMORY_SHARE = 0.4
+_MAX_BATCH_PIXELS = 1 << 20  # of a device; accelerators are busy with far fewer
 
 
 def for_inference(module: nn.Module, params: Any) -> tuple[nn.Module, Any]:
@@ -26,7 +43,7 @@ def apply_padded(module: nn.Module, params: Any, lr: jax.Array, sizes: jax.Array
     no longer zero after the first layer, so the input of each convolution is masked to the image again.
 
     Args:
-        module: a network whose convolutions are `layers.Conv` at the resolution of its input.
+        module: a network whose convolutions are `layers.Conv` at the resolution of its input or a multiple.
         params: its parameters.
         lr: float (B, H, W, 3) in [0, 1]; image b fills [:height, :width], the rest is of no account.
         sizes: int (B, 2): height and width of each image.
@@ -37,11 +54,12 @@ def apply_padded(module: nn.Module, params: Any, lr: jax.Array, sizes: jax.Array
     _, h, w, _ = lr.shape
     rows = jnp.arange(h)[None, :] < sizes[:, :1]  # (B, H)
     columns = jnp.arange(w)[None, :] < sizes[:, 1:]  # (B, W)
-    inside = (rows[:, :, None] & columns[:, None, :])[..., None]  # (B, H, W, 1)
 
     def mask_input(call, args, kwargs, context):
         if isinstance(context.module, Conv) and context.module.kernel_size > 1:
-            args = (jnp.where(inside, args[0], 0), *args[1:])
+            ratio = args[0].shape[1] // h  # above 1 behind a pixel shuffle
+            inside = jnp.repeat(rows, ratio, 1)[:, :, None] & jnp.repeat(columns, ratio, 1)[:, None, :]
+            args = (jnp.where(inside[..., None], args[0], 0), *args[1:])  # (B, H, W, 1) against channels
         return call(*args, **kwargs)
 
     # Full float32: by default GPUs and TPUs would round the factors of a product to 10 or 8 bits.
@@ -49,28 +67,201 @@ def apply_padded(module: nn.Module, params: Any, lr: jax.Array, sizes: jax.Array
         return module.apply({"params": params}, lr)
 
 
-@functools.partial(jax.jit, static_argnames="module")
-def _apply(module: nn.Module, params: Any, lr: jax.Array) -> jax.Array:
-    with jax.default_matmul_precision("highest"):
-        return module.apply({"params": params}, lr)
+@functools.cache  # one compilation a shape, however often inference comes back
+def parallel_apply(module: nn.Module) -> Callable[[Any, np.ndarray, np.ndarray], jax.Array]:
+    """`apply_padded` of the network on all devices of this host: (params, lr, sizes) -> sr.
+
+    The batch, a multiple of the devices, is split among them; the parameters are on each.
+    """
+    mesh = Mesh(np.asarray(jax.local_devices()), ("batch",))
+    everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("batch"))
+    apply = functools.partial(apply_padded, module)
+    return jax.jit(apply, in_shardings=(everywhere, split, split), out_shardings=split)
 
 
-def upscale(module: nn.Module, params: Any, image: np.ndarray) -> np.ndarray:
-    """Enlarges one image by the network's scale.
+def upscale(
+    module: nn.Module,
+    params: Any,
+    image: np.ndarray | jax.Array,
+    *,
+    tile: int | None = None,
+    ensemble: bool = False,
+    on_pixels: Callable[[int], Any] | None = None,
+) -> np.ndarray:
+    """Enlarges one image by the network's scale, in tiles that give what the whole image would.
+
+    Tiled and whole agree to float32 rounding (most backends: bit for bit), at every size and every tile.
 
     Args:
         module: a network from `create_model` or `load_pretrained`.
         params: its parameters.
-        image: RGB (H, W, 3), uint8 in [0, 255] or float in [0, 1], any size from 1x1.
+        image: RGB (H, W, 3), any size from 1x1: uint8, uint16, or float in [0, 1].
+        tile: side of the tiles in LR pixels, more than twice `module.radius`; None: from the memory at hand.
+        ensemble: whether to average over the 8 symmetries of the square ("self-ensemble", EDSR,
+            arXiv:1707.02921, section 3.4): 8 times the work.
+        on_pixels: is called with the number of LR pixels done since the last call, for a progress bar.
 
     Returns:
-        (H * scale, W * scale, 3); uint8 for uint8, otherwise float32, unclipped.
+        (H * scale, W * scale, 3): uint8 for uint8, uint16 for uint16, rounded and clipped; else float32,
+        unclipped.
 
     Raises:
-        ValueError: another shape, or integers that are not uint8.
+        ValueError: another shape or type of image, or a tile that is too small.
     """
-    if image.ndim != 3 or image.shape[-1] != 3 or not (image.dtype == np.uint8 or image.dtype.kind == "f"):
-        raise ValueError(f"image must be (H, W, 3), uint8 or float, not {image.shape}, {image.dtype}")
-    lr = to_float(image) if image.dtype == np.uint8 else np.asarray(image, np.float32)
-    sr = np.asarray(_apply(*for_inference(module, params), lr[None])[0])
-    return to_uint8(sr) if image.dtype == np.uint8 else sr
+    image = np.asarray(image)
+    if image.dtype not in (np.uint8, np.uint16) and not jnp.issubdtype(image.dtype, jnp.floating):
+        raise ValueError(f"image must be uint8, uint16 or float, not {image.dtype}")
+    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        raise ValueError(f"image must be (H, W, 3) and not empty, not {image.shape}")
+    height, width, _ = image.shape
+    scale, radius = module.scale, module.radius
+    module, params = for_inference(module, params)
+    shape, batch = _tile_shape(module, params, (height, width), radius, tile, square=ensemble)
+    symmetries = range(8 if ensemble else 1)
+
+    rows, columns = _windows(height, shape[0], radius), _windows(width, shape[1], radius)
+    windows = list(itertools.product(rows, columns))
+    pieces = (
+        dihedral(to_float(image[y.start : y.stop, x.start : x.stop]), symmetry)
+        for (y, _), (x, _) in windows
+        for symmetry in symmetries
+    )
+    outputs = _apply_batched(module, params, pieces, shape, batch)
+    dtype = image.dtype if image.dtype.kind == "u" else np.dtype(np.float32)
+    result = np.empty((height * scale, width * scale, 3), dtype)
+    for (y, keep_y), (x, keep_x) in windows:
+        sr = next(outputs)
+        if ensemble:
+            sr = sum((undo_dihedral(next(outputs), symmetry) for symmetry in symmetries[1:]), start=sr) / 8
+        inner_y = slice((keep_y.start - y.start) * scale, (keep_y.stop - y.start) * scale)
+        inner_x = slice((keep_x.start - x.start) * scale, (keep_x.stop - x.start) * scale)
+        outer_y = slice(keep_y.start * scale, keep_y.stop * scale)
+        outer_x = slice(keep_x.start * scale, keep_x.stop * scale)
+        result[outer_y, outer_x] = from_float(sr[inner_y, inner_x], dtype)
+        if on_pixels:
+            on_pixels(len(keep_y) * len(keep_x))
+    return result
+
+
+def _apply_batched(
+    module: nn.Module, params: Any, pieces: Iterable[np.ndarray], shape: tuple[int, int], batch: int
+) -> Iterator[np.ndarray]:
+    """SR (h * scale, w * scale, 3) of each LR piece (h, w, 3), of at most `shape`; one batch ahead."""
+    apply, scale = parallel_apply(module), module.scale
+
+    def start(chunk: list[np.ndarray]) -> tuple[jax.Array, list[tuple[int, int]]]:
+        lr = np.zeros((batch, *shape, 3), np.float32)
+        sizes = np.ones((batch, 2), np.int32)
+        for i, piece in enumerate(chunk):
+            sizes[i] = h, w = piece.shape[:2]
+            lr[i, :h, :w] = piece
+        return apply(params, lr, sizes), [piece.shape[:2] for piece in chunk]
+
+    def finish(sr: jax.Array, sizes: list[tuple[int, int]]) -> Iterator[np.ndarray]:
+        for image, (h, w) in zip(np.asarray(sr), sizes, strict=False):
+            yield image[: h * scale, : w * scale]
+
+    pieces = iter(pieces)
+    ahead = None
+    while chunk := list(itertools.islice(pieces, batch)):
+        started = start(chunk)  # returns at once: the device works while the one before is converted
+        if ahead:
+            yield from finish(*ahead)
+        ahead = started
+    if ahead:
+        yield from finish(*ahead)
+
+
+def _windows(length: int, side: int, radius: int) -> list[tuple[range, range]]:
+    """Cuts an axis: windows of at most `side` pixels, and the part of each whose result is kept.
+
+    Windows but the only one are `side` long; the parts kept follow each other without gap or overlap.
+    """
+    if length <= side:
+        return [(range(length), range(length))]
+    windows, done = [], 0
+    while done < length:
+        start = min(max(0, done - radius), length - side)
+        stop = start + side
+        keep = length if stop == length else stop - radius
+        windows.append((range(start, stop), range(done, keep)))
+        done = keep
+    return windows
+
+
+def _tile_shape(
+    module: nn.Module,
+    params: Any,
+    size: tuple[int, int],
+    radius: int,
+    tile: int | None,
+    square: bool,
+) -> tuple[tuple[int, int], int]:
+    """Height and width of the tiles for an image of `size`, and how many go in a batch over all devices.
+
+    Of the shapes that fit the memory, that with which the fewest pixels are computed in all.
+    """
+    if tile is not None and tile <= 2 * radius and tile < max(size):
+        raise ValueError(f"tile must be more than {2 * radius} for this network, not {tile}")
+    devices = jax.local_device_count()
+    room = max(1, int(_MEMORY_SHARE * device_memory() / bytes_per_pixel(module, params)))
+
+    def sides(length: int) -> list[int]:
+        if tile is not None and length > tile:
+            return [tile]
+        fitting = [side for side in TILE_SIDES if side > 2 * radius or side >= length]
+        return [side for side in fitting if tile is None or length <= side] or [tile or TILE_SIDES[-1]]
+
+    def cost(shape: tuple[int, int]) -> tuple[bool, int, int]:
+        tiles = [len(_windows(length, side, radius)) for length, side in zip(size, shape, strict=True)]
+        area = shape[0] * shape[1]
+        # Where nothing fits, the smallest; where the work is equal, fewer and larger tiles.
+        return area > room, area if area > room else tiles[0] * tiles[1] * area, -area
+
+    shapes = [(h, w) for h in sides(size[0]) for w in sides(size[1]) if h == w or not square]
+    shapes = shapes or [(max(s),) * 2 for s in [[*sides(size[0]), *sides(size[1])]]]
+    shape = min(shapes, key=cost)
+    if jax.default_backend() == "cpu":
+        return shape, devices  # a larger batch gains nothing there
+    count = len(_windows(size[0], shape[0], radius)) * len(_windows(size[1], shape[1], radius))
+    area = shape[0] * shape[1]
+    fit = max(1, min(room, _MAX_BATCH_PIXELS) // area)
+    return shape, devices * min(fit, -(-count // devices))
+
+
+@functools.cache
+def _feature_bytes(module: nn.Module, shapes: tuple) -> float:
+    side = 4 * (module.radius + 1)
+    leaves = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes[1]]
+    params = jax.tree.unflatten(shapes[0], leaves)
+    lr, sizes = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32), jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    jaxpr = jax.make_jaxpr(functools.partial(apply_padded, module))(params, lr, sizes).jaxpr
+    return _peak_bytes(jaxpr) / side**2
+
+
+def bytes_per_pixel(module: nn.Module, params: Any) -> float:
+    """Memory that a network's features take at their peak, for each LR pixel: an estimate, a little high.
+
+    It is read off the network's program by which values are alive after each operation.
+    """
+    leaves, tree = jax.tree.flatten(params)
+    return _feature_bytes(module, (tree, tuple(leaf.shape for leaf in leaves)))
+
+
+def _peak_bytes(jaxpr: Any) -> int:
+    """The most bytes that values computed by `jaxpr` take at one time, its arguments not counted."""
+
+    def size(var: Any) -> int:
+        return var.aval.size * var.aval.dtype.itemsize
+
+    last_use = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in eqn.invars if not hasattr(v, "val")}
+    last_use |= dict.fromkeys(jaxpr.outvars, len(jaxpr.eqns))
+    alive: dict[Any, int] = {}
+    peak = 0
+    for i, eqn in enumerate(jaxpr.eqns):
+        alive |= {v: size(v) for v in eqn.outvars}
+        peak = max(peak, sum(alive.values()))
+        for v in list(alive):
+            if last_use.get(v, -1) <= i:
+                del alive[v]
+    return peak

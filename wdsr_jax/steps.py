@@ -1,4 +1,4 @@
-"""One training step as a pure function; `pmap` of it, and of inference, over the devices."""
+"""One training step as a pure function, and `pmap` of it over the devices."""
 
 import functools
 from collections.abc import Callable
@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from wdsr_jax.inference import apply_padded
+from wdsr_jax.models import has_batch_norm
 
 Batch = dict[str, jax.Array]  # "lr": uint8 (B, P, P, 3); "hr": uint8 (B, P r, P r, 3)
 Metrics = dict[str, jax.Array]  # scalars
@@ -28,7 +29,7 @@ class TrainState:
 
     Attributes:
         step: steps made, those skipped included.
-        params: of the network.
+        params: of the network, running statistics of batch norm included (see `layers.Conv`).
         ema_params: their exponential moving average, or None where there is none.
         opt_state: of the optimiser.
         skipped: steps skipped because loss or gradient was not finite.
@@ -72,6 +73,9 @@ def train_step(
 
     A step whose loss or gradient is not finite leaves all but the counters as it was.
 
+    Batch norm takes its statistics over all devices, so that their number changes nothing but rounding.
+    It cannot do so over micro-batches, whose convolutions would have to wait for each other.
+
     Args:
         state: before the step.
         batch: this device's share, see `Batch`.
@@ -82,12 +86,19 @@ def train_step(
         ema_decay: d of ema = d ema + (1 - d) params, where d = min(ema_decay, (1 + step) / (10 + step));
             unused where the state has no average.
         micro_batches: into how many parts the batch is split inside the step; the result is the same but
-            for rounding. Divides the batch.
+            for rounding. Divides the batch; 1 for a network with batch norm.
         axis_name: of the devices over which loss and gradients are averaged.
 
     Returns:
         The next state, and `loss`, `grad_norm` (before clipping) and `skipped_in_row`.
+
+    Raises:
+        ValueError: micro-batches of a network with batch norm.
     """
+    if has_batch_norm(module):
+        if micro_batches > 1:
+            raise ValueError("batch norm is of the whole batch: micro_batches must be 1")
+        module = module.clone(axis_name=axis_name)
     key = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def mean_loss(params):
@@ -97,11 +108,12 @@ def train_step(
         losses = []
         for i, (lr, hr) in enumerate(zip(lrs, hrs, strict=True)):
             rngs = {"dropout": jax.random.fold_in(key, i)}
-            sr = module.apply({"params": params}, lr.astype(jnp.float32) / 255, rngs=rngs)
+            lr = lr.astype(jnp.float32) / 255
+            sr, measured = module.apply({"params": params}, lr, rngs=rngs, mutable=["batch_stats"])
             losses.append(loss(sr, hr.astype(jnp.float32) / 255))
-        return sum(losses) / micro_batches
+        return sum(losses) / micro_batches, measured.get("batch_stats", {})
 
-    value, grads = jax.value_and_grad(mean_loss)(state.params)
+    (value, statistics), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
     if axis_name:
         value, grads = jax.lax.pmean((value, grads), axis_name)
     grad_norm = optax.tree.norm(grads)
@@ -109,6 +121,7 @@ def train_step(
 
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    params = unflatten_dict(flatten_dict(params) | flatten_dict(statistics))
     ema_params = state.ema_params
     if ema_params is not None:
         # A shorter memory at first, or the average would hold on to the initial parameters.
@@ -149,20 +162,14 @@ def replicate(state: TrainState) -> TrainState:
     return jax.device_put(state, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
-@functools.cache  # one compilation a shape, however often an evaluation comes back
-def parallel_apply(module: nn.Module) -> Callable[[Any, np.ndarray, np.ndarray], jax.Array]:
-    """`apply_padded` on all devices of this host: (params, lr, sizes) with the latter two sharded."""
-    return jax.pmap(functools.partial(apply_padded, module), in_axes=(None, 0, 0))
-
-
 def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Splits arrays (B, ...) over this host's devices: (devices, B / devices, ...)."""
     n = jax.local_device_count()
     return {k: v.reshape(n, v.shape[0] // n, *v.shape[1:]) for k, v in batch.items()}
 
 
-def count_micro_batches(batch_size: int) -> int:
+def count_micro_batches(module: nn.Module, batch_size: int) -> int:
     """How many micro-batches suit a device's share of the batch: 1 but on CPU, see MAX_MICRO_BATCHES."""
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or has_batch_norm(module):
         return 1
     return max(n for n in range(1, MAX_MICRO_BATCHES + 1) if batch_size % n == 0)

@@ -23,6 +23,7 @@ from absl import flags
 
 from wdsr_jax.data.paired import Pairs
 from wdsr_jax.errors import UserError
+from wdsr_jax.images import dihedral
 
 _THREADS = 1  # without workers: more would fight for the GIL and be no faster
 _BATCHES_AHEAD = 4  # without workers
@@ -94,23 +95,6 @@ def training_batches(
     else:
         dataset = dataset.to_iter_dataset(grain.ReadOptions(_THREADS, prefetch_buffer_size=_BATCHES_AHEAD))
     return _iterate(dataset, workers)
-
-
-def dihedral(image: np.ndarray, transform: int) -> np.ndarray:
-    """One of the 8 symmetries of the square, as a view.
-
-    Args:
-        image: (H, W, ...).
-        transform: 0 to 7; bit 0 mirrors left and right, bit 1 top and bottom, bit 2 then swaps H and W.
-
-    Returns:
-        (H, W, ...), or (W, H, ...) with bit 2.
-    """
-    if transform & 1:
-        image = image[:, ::-1]
-    if transform & 2:
-        image = image[::-1]
-    return image.swapaxes(0, 1) if transform & 4 else image
 
 
 def _batch(

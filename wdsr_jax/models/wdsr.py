@@ -99,6 +99,11 @@ class WDSR(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
+    @property
+    def radius(self) -> int:
+        """By how many LR pixels the receptive field of an output pixel reaches beyond its own LR pixel."""
+        return 1 + (2 if self.block == "a" else 1) * self.blocks + 1  # head, blocks, tail
+
     @nn.compact
     def __call__(self, lr: jax.Array) -> jax.Array:
         check_float(lr)
