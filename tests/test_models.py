@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.models import create_model, fold_weight_norm
+from wdsr_jax.models import count_trained, create_model, fold_weight_norm
 from wdsr_jax.models.layers import normalise, pixel_shuffle
 
 from . import numpy_wdsr
 from .numpy_wdsr import random_params
 
-SMALL = dict(filters=6, blocks=2, expansion=3, res_scale=0.7, g_init="norm")
+SMALL = dict(filters=6, blocks=2, expansion=3, res_scale=0.7, norm="weight", g_init="norm")
+NAMES, NORMS = ["wdsr_a", "wdsr_b", "edsr"], ["weight", "batch", "none"]
 
 
 def model(name="wdsr_a", scale=2, **fields):
@@ -33,7 +34,7 @@ def apply(module, params, lr):
     return module.apply({"params": params}, lr)
 
 
-@pytest.mark.parametrize("name", ["wdsr_a", "wdsr_b"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scale, size", [(2, (1, 1)), (2, (1, 7)), (3, (5, 3)), (4, (6, 9))])
 def test_forward_pass_equals_numpy(name, scale, size):
     module = model(name, scale)
@@ -41,6 +42,24 @@ def test_forward_pass_equals_numpy(name, scale, size):
     sr = apply(module, random_params(module), lr)
     assert sr.shape == (2, size[0] * scale, size[1] * scale, 3)
     assert sr.dtype == jnp.float32
+    np.testing.assert_allclose(sr, numpy_wdsr.forward(module, random_params(module), lr), atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+@pytest.mark.parametrize("name", NAMES)
+def test_forward_pass_with_other_norms_equals_numpy(name, norm):
+    module, lr = model(name, norm=norm), noise(2, 4, 5, 3)
+    params = random_params(module)
+    normalised = {layer.split(".")[0] for layer in flatten_dict(params, sep=".") if layer.endswith("mean")}
+    inner = {"block_0", "block_1"} | ({"body"} if name == "edsr" else set())
+    assert normalised == (inner if norm == "batch" else set())
+    np.testing.assert_allclose(apply(module, params, lr), numpy_wdsr.forward(module, params, lr), atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [5, 6, 8])
+def test_edsr_enlarges_by_any_scale(scale):
+    module, lr = model("edsr", scale), noise(1, 3, 4, 3)
+    sr = apply(module, random_params(module), lr)
     np.testing.assert_allclose(sr, numpy_wdsr.forward(module, random_params(module), lr), atol=1e-5)
 
 
@@ -53,7 +72,7 @@ def test_output_is_not_clipped():
     assert sr.max() > 3
 
 
-@pytest.mark.parametrize("name", ["wdsr_a", "wdsr_b"])
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients_equal_finite_differences_of_numpy(name):
     module = model(name)
     params, lr, hr = random_params(module), noise(1, 4, 5, 3), noise(1, 8, 10, 3, seed=2)
@@ -84,12 +103,23 @@ def test_gradients_equal_finite_differences_of_numpy(name):
         (dict(scale=3, filters=128, blocks=32), 37_826_645),
         (dict(scale=4, filters=128, blocks=32), 37_852_496),
         (dict(scale=2, name="wdsr_b", filters=64, blocks=1, expansion=6), 84_250),
+        (dict(scale=2, name="edsr"), 1_369_859),  # what PyTorch counts in the authors' code
+        (dict(scale=2, name="edsr", norm="weight"), 1_372_294),
+        (dict(scale=3, name="edsr"), 1_554_499),
+        (dict(scale=4, name="edsr"), 1_517_571),
+        (dict(scale=2, name="edsr", filters=256, blocks=32, res_scale=0.1), 40_729_603),
+        (dict(scale=2, name="edsr", blocks=1), 262_019),
+        (dict(scale=2, name="edsr", blocks=3), 409_731),
+        (dict(scale=2, name="edsr", blocks=5), 557_443),
+        (dict(scale=2, name="edsr", blocks=8), 779_011),
+        # beta is in the place of a bias, gamma one more scalar a channel; statistics do not count
+        (dict(scale=2, name="edsr", norm="batch"), 1_369_859 + 33 * 64),
     ],
 )
 def test_number_of_trainable_scalars(fields, count):
     module = create_model({"name": "wdsr_a"} | fields)  # 16 blocks of 32 filters where it says nothing
     params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+    assert count_trained(params) == count
 
 
 @pytest.mark.parametrize(
@@ -136,11 +166,12 @@ def test_pixel_shuffle_equals_loops(r, b, h, w, c):
     )
 
 
-@pytest.mark.parametrize("name", ["wdsr_a", "wdsr_b"])
-def test_folding_changes_no_output(name):
-    module, lr = model(name), noise(2, 7, 5, 3)
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", NAMES)
+def test_folding_changes_no_output(name, norm):
+    module, lr = model(name, norm=norm), noise(2, 7, 5, 3)
     plain, folded = model(name, norm="none"), fold_weight_norm(random_params(module))
-    assert not any(leaf.endswith("scale") for leaf in flatten_dict(folded, sep="."))
+    assert {leaf.split(".")[-1] for leaf in flatten_dict(folded, sep=".")} == {"kernel", "bias"}
     np.testing.assert_allclose(
         apply(plain, folded, lr), apply(module, random_params(module), lr), atol=1e-5, rtol=0
     )
@@ -156,7 +187,7 @@ def equations(jaxpr):
                 yield from equations(getattr(inner, "jaxpr", inner))
 
 
-@pytest.mark.parametrize("name, convs", [("wdsr_a", 7), ("wdsr_b", 9)])
+@pytest.mark.parametrize("name, convs", [("wdsr_a", 7), ("wdsr_b", 9), ("edsr", 8)])
 def test_bfloat16_convolves_in_bfloat16_and_normalises_in_float32(name, convs):
     module, lr = model(name, dtype="bfloat16"), noise(1, 6, 6, 3)
     params = random_params(module)
@@ -207,6 +238,22 @@ def test_receptive_field_is_that_which_tiles_rely_on(name, radius):
     assert reach(params) == {radius}
     no_tail = params | {"tail": params["tail"] | {"scale": jnp.zeros_like(params["tail"]["scale"])}}
     assert reach(no_tail) == {2}  # of the 5x5 skip alone
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 6, 8])
+def test_receptive_field_of_edsr(scale):
+    module = model("edsr", scale, blocks=1, filters=2)
+    params = jax.tree.map(lambda leaf: abs(leaf) + 0.1, random_params(module))  # no ReLU closes
+    centre = module.radius + 2
+    size = 2 * centre + 1
+    cell = slice(centre * scale, (centre + 1) * scale)
+
+    def of_cell(lr):  # of all output pixels in one LR pixel
+        return apply(module, params, lr)[0, cell, cell].sum()
+
+    rows, columns = np.nonzero(np.asarray(jax.grad(of_cell)(jnp.ones((1, size, size, 3)))).any((0, -1)))
+    for side in (rows, columns):
+        assert (centre - side.min(), side.max() - centre) == (module.radius, module.radius)
 
 
 def test_integers_are_refused_where_the_mean_would_vanish():

@@ -22,7 +22,7 @@ from wdsr_jax.data import load_data
 from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.errors import UserError
 from wdsr_jax.losses import LOSSES
-from wdsr_jax.models import create_model
+from wdsr_jax.models import count_trained, create_model
 from wdsr_jax.report import detail, is_reported, print_report, write_report
 from wdsr_jax.signals import Stopped, catch_signals, until_signal
 from wdsr_jax.weights import WORKDIR_FILE, recorded_psnr, save_weights, start_from
@@ -76,7 +76,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | os.Path
     optimizer = optim.create_optimizer(schedule, train.grad_clip)
     create_state = functools.partial(steps.create_state, optimizer=optimizer, ema=train.ema_decay > 0)
     shapes = jax.eval_shape(lambda: create_state(steps.init_params(module, train.seed)))
-    logging.info("%s parameters", f"{sum(x.size for x in jax.tree.leaves(shapes.params)):,}")
+    logging.info("%s parameters", f"{count_trained(shapes.params):,}")
     if not resumes:
         params = steps.init_params(module, train.seed)
         state = create_state(start_from(params, train.init_from) if train.init_from else params)
@@ -86,7 +86,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | os.Path
         loss=LOSSES[train.loss],
         seed=train.seed,
         ema_decay=train.ema_decay,
-        micro_batches=steps.count_micro_batches(data.batch_size // jax.device_count()),
+        micro_batches=steps.count_micro_batches(module, data.batch_size // jax.device_count()),
     )
 
     start_workdir(workdir, config.to_dict())

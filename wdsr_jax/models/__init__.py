@@ -13,7 +13,7 @@ from wdsr_jax.models.edsr import EDSR
 from wdsr_jax.models.layers import NORMS, count_trained, fold_weight_norm
 from wdsr_jax.models.wdsr import WDSR
 
-__all__ = ["EDSR", "WDSR", "count_trained", "create_model", "fold_weight_norm"]
+__all__ = ["EDSR", "WDSR", "count_trained", "create_model", "fold_weight_norm", "has_batch_norm"]
 
 _CHOICES = {
     "name": ("wdsr_a", "wdsr_b", "edsr"),
@@ -71,6 +71,11 @@ def create_model(config: Mapping[str, Any]) -> nn.Module:
             f"model.low_rank_ratio={module.low_rank_ratio} of filters={module.filters} leaves no channel"
         )
     return module
+
+
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether training it moves running statistics (see `layers.Conv`)."""
+    return getattr(module, "norm", "none") == "batch"
 
 
 def _is_finite(value: Any) -> bool:

@@ -72,7 +72,7 @@ class EDSR(nn.Module):
 
     @property
     def radius(self) -> int:
-        """By how many LR pixels the receptive field of an output pixel reaches beyond the LR pixel it is in."""
+        """By how many LR pixels the receptive field of an output pixel reaches beyond its own LR pixel."""
         reach = 1  # of the tail, in pixels of the output
         for factor in reversed(self.factors):
             reach = -(-reach // factor) + 1  # in pixels before the shuffle, and the convolution there
