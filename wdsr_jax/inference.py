@@ -31,7 +31,7 @@ _MAX_BATCH_PIXELS = 1 << 20  # of a device; accelerators are busy with far fewer
 
 
 def for_inference(module: nn.Module, params: Any) -> tuple[nn.Module, Any]:
-    """The same network in float32 with weight norm multiplied out, whatever it was trained with."""
+    """The same network in float32 with its norm multiplied out, whatever it was trained with."""
     # Jitted: op by op it would compile some 24 times, and run as many times as there are layers.
     return module.clone(norm="none", dtype=jnp.dtype("float32")), jax.jit(fold_weight_norm)(params)
 
