@@ -109,6 +109,24 @@ def override(config: ConfigDict, key: str, text: str) -> None:
         config[section][name] = value
 
 
+def override_all(config: ConfigDict, arguments: list[str]) -> None:
+    """Sets keys by the arguments of a command line, `--config.KEY=VALUE` or `--config.KEY VALUE`.
+
+    Raises:
+        UserError: as `override`, or an argument is something else.
+    """
+    rest = list(arguments)
+    while rest:
+        flag, equals, value = rest.pop(0).partition("=")
+        if not flag.startswith("--config."):
+            raise UserError(f"unexpected argument {flag!r}; overrides look like --config.KEY=VALUE")
+        if not equals:
+            if not rest:
+                raise UserError(f"{flag}: has no value; overrides look like --config.KEY=VALUE")
+            value = rest.pop(0)
+        override(config, flag.removeprefix("--config."), value)
+
+
 def check_config(config: ConfigDict) -> None:
     """Refuses a config that cannot work.
 

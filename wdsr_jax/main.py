@@ -18,7 +18,7 @@ from wdsr_jax.errors import UserError
 
 def parse_arguments(arguments: list[str]) -> tuple[Any, str]:
     """The config, overrides applied and checked, and the workdir; UserError where something is wrong."""
-    from wdsr_jax.config import check_config, override, read_config
+    from wdsr_jax.config import check_config, override_all, read_config
 
     parser = ArgumentParser(
         prog="python -m wdsr_jax.main", description=__doc__.splitlines()[0], allow_abbrev=False
@@ -33,15 +33,7 @@ def parse_arguments(arguments: list[str]) -> tuple[Any, str]:
                 f"--{name} is missing; try --config=configs/quickstart.py --workdir=runs/quickstart"
             )
     config = read_config(known.config)
-    while rest:
-        flag, equals, value = rest.pop(0).partition("=")
-        if not flag.startswith("--config."):
-            raise UserError(f"unexpected argument {flag!r}; overrides look like --config.KEY=VALUE")
-        if not equals:
-            if not rest:
-                raise UserError(f"{flag}: has no value; overrides look like --config.KEY=VALUE")
-            value = rest.pop(0)
-        override(config, flag.removeprefix("--config."), value)
+    override_all(config, rest)
     check_config(config)
     return config.lock(), known.workdir
 

@@ -1,0 +1,196 @@
+"""What a network costs: parameters, multiply-adds, activations and receptive field, as the papers state them.
+
+python -m wdsr_jax.summary --config=FILE.py[:VARIANT] [--config.KEY=VALUE ...] | --all
+
+Multiply-adds and activations are for an output of 1280x720 pixels. By the usual convention (CARN,
+arXiv:1803.08664, section 4.2) they are those of the convolutions, biases left out and pixels at the border
+counted as all others; at x3, which does not divide 1280, the LR image has 1280 * 720 / 9 pixels. XLA counts
+floating-point operations of the whole program instead, at the nearest LR image that has whole pixels, and
+leaves out products with the zeros of the padding; half of them are shown. Activations are the elements
+that the convolutions put out (arXiv:2003.13678, section 3). Networks are counted as they are for inference,
+with their norm folded; parameters as they are trained.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from wdsr_jax.config import check_config, override_all, read_config
+from wdsr_jax.console import ArgumentParser, run_command
+from wdsr_jax.errors import UserError
+from wdsr_jax.models import count_trained, create_model
+from wdsr_jax.models.layers import Conv
+
+OUTPUT = (720, 1280)  # height and width
+_SCALES = (2, 3, 4, 8)
+# The published networks, and WDSR-B as its authors' code has it.
+_NETWORKS = {
+    "EDSR baseline": dict(name="edsr", norm="none"),
+    "EDSR": dict(name="edsr", norm="none", filters=256, blocks=32, res_scale=0.1),
+    "WDSR-A 16x32": dict(name="wdsr_a", filters=32, blocks=16, expansion=4),
+    "WDSR-A 32x128": dict(name="wdsr_a", filters=128, blocks=32, expansion=4),
+    "WDSR-B 16x32": dict(name="wdsr_b", filters=32, blocks=16, expansion=6),
+}
+
+
+class Layer(NamedTuple):
+    """A convolution.
+
+    Attributes:
+        name: its path, such as `block_0.expand`.
+        kernel_size: side of its kernel.
+        inputs: channels.
+        outputs: channels.
+        resolution: pixels a side where it works, for each LR pixel.
+        parameters: trained scalars.
+        multiply_adds: for an output of 1280x720.
+        activations: likewise.
+    """
+
+    name: str
+    kernel_size: int
+    inputs: int
+    outputs: int
+    resolution: int
+    parameters: int
+    multiply_adds: float
+    activations: float
+
+
+def layers(module: nn.Module) -> list[Layer]:
+    """The convolutions of a network in the order in which they are applied."""
+    found: list[Layer] = []
+    side = 8  # of an LR image small enough for any machine
+    lr = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    params = jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
+
+    def record(call, args, kwargs, context):
+        conv = context.module
+        if isinstance(conv, Conv) and context.method_name == "__call__":
+            resolution, inputs = args[0].shape[1] // side, args[0].shape[-1]
+            activations = conv.features * OUTPUT[0] * OUTPUT[1] * (resolution / module.scale) ** 2
+            found.append(
+                Layer(
+                    name=".".join(conv.path),
+                    kernel_size=conv.kernel_size,
+                    inputs=inputs,
+                    outputs=conv.features,
+                    resolution=resolution,
+                    parameters=count_trained(functools.reduce(dict.__getitem__, conv.path, params)),
+                    multiply_adds=conv.kernel_size**2 * inputs * activations,
+                    activations=activations,
+                )
+            )
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(record):
+        jax.eval_shape(lambda params, lr: module.apply({"params": params}, lr), params, lr)
+    return found
+
+
+def multiply_adds(module: nn.Module) -> float:
+    """Of a network, for an output of 1280x720 pixels, by the usual convention."""
+    return sum(layer.multiply_adds for layer in layers(module))
+
+
+def parameters(module: nn.Module) -> int:
+    """Trained scalars of a network."""
+    return sum(layer.parameters for layer in layers(module))
+
+
+def xla_multiply_adds(module: nn.Module) -> float:
+    """Half of the floating-point operations that XLA counts, for the same output."""
+    module = module.clone(norm="none")
+    height, width = (round(side / module.scale) for side in OUTPUT)
+    lr = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
+    params = jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
+    program = jax.jit(lambda params, lr: module.apply({"params": params}, lr)).lower(params, lr)
+    return program.cost_analysis()["flops"] / 2
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are numbers, aligned to be read as it is."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+        return f"| {' | '.join(cells)} |"
+
+    return "\n".join(map(line, (head, rule, *rows)))
+
+
+def layer_table(module: nn.Module) -> str:
+    """Layer by layer, in Markdown."""
+    rows = [
+        [
+            layer.name,
+            f"{layer.kernel_size}x{layer.kernel_size}",
+            f"{layer.inputs} to {layer.outputs}",
+            f"{layer.resolution}x",
+            f"{layer.parameters:,}",
+            _giga(layer.multiply_adds),
+            f"{layer.activations / 1e6:.2f}",
+        ]
+        for layer in layers(module)
+    ]
+    head = ["convolution", "kernel", "channels", "LR", "parameters", "multiply-adds, G", "activations, M"]
+    return markdown_table(head, rows)
+
+
+def network_table(networks: Sequence[tuple[str, nn.Module]]) -> str:
+    """A row a network, given by name and module, in Markdown."""
+    rows = []
+    for name, module in networks:
+        found, field = layers(module), 2 * module.radius + 1
+        rows.append(
+            [
+                name,
+                f"x{module.scale}",
+                f"{parameters(module):,}",
+                _giga(multiply_adds(module)),
+                _giga(xla_multiply_adds(module)),
+                f"{sum(layer.activations for layer in found) / 1e6:.1f}",
+                f"{field}x{field}",
+            ]
+        )
+    head = ["network", "scale", "parameters", "multiply-adds, G", "XLA's, G", "activations, M"]
+    return markdown_table([*head, "receptive field, LR pixels"], rows)
+
+
+def _giga(count: float) -> str:
+    return f"{count / 1e9:.2f}"
+
+
+def main() -> None:
+    """The command line; see the module's docstring."""
+    parser = ArgumentParser(
+        prog="python -m wdsr_jax.summary", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument(
+        "--config", metavar="FILE.py[:VARIANT]", help="layer by layer, the network of a config"
+    )
+    parser.add_argument("--all", action="store_true", help="the published networks at every scale")
+    parser.add_argument("--config.KEY", metavar="VALUE", help="overrides a key of the config file")
+    known, rest = parser.parse_known_args()
+    if bool(known.config) == known.all:
+        raise UserError("give either --config=FILE.py[:VARIANT], such as configs/x4.py, or --all")
+    if known.all:
+        if rest:
+            raise UserError(f"unexpected argument {rest[0]!r}; --all takes no other")
+        networks = [(n, fields | dict(scale=scale)) for n, fields in _NETWORKS.items() for scale in _SCALES]
+        print(network_table([(name, create_model(fields)) for name, fields in networks]))
+        return
+    config = read_config(known.config)
+    override_all(config, rest)
+    check_config(config)
+    module = create_model(config.model)
+    print(layer_table(module), network_table([(config.model.name, module)]), sep="\n\n")
+
+
+if __name__ == "__main__":
+    run_command(main)
