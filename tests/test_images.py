@@ -140,10 +140,10 @@ def test_floating_point_has_no_range_to_go_by(tmp_path):
 def test_what_is_no_image(tmp_path):
     (tmp_path / "text.png").write_text("not an image\n")
     (tmp_path / "empty.png").write_bytes(b"")
-    for name in ("text.png", "empty.png"):
+    for name, words in {"text.png": "not an image", "empty.png": "the file is empty"}.items():
         with pytest.raises(UserError) as raised:
             read_image(tmp_path / name)
-        assert str(raised.value) == f"{tmp_path / name}: not an image"
+        assert str(raised.value) == f"{tmp_path / name}: {words}"
     reasons = {
         "missing.png": "No such file or directory",
         "": "Is a directory",

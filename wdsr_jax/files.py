@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from wdsr_jax.errors import UserError
 
@@ -23,25 +24,28 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
 
 def replace_file(path: str | os.PathLike, data: bytes) -> None:
     """`write_whole` for callers with words of their own for an OSError."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    with replacing(path) as file:
+        file.write(data)
 
 
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives an empty file beside `path` that takes its place at the end, or is removed after an exception.
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file to write in the `with` block, which takes the place of `path` once the block has ended well.
+
+    Whatever ends the block early, Ctrl-C too, leaves `path` as it was and nothing beside it.
 
     Raises:
         OSError: the folder is missing, read-only or full, or `path` is a folder.
     """
     # mkstemp, not a fixed name: two processes may write the same file.
-    handle, name = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
-    temporary = Path(name)
+    handle, temporary = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
     try:
-        os.close(handle)
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp makes it private
-        temporary.replace(path)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(handle)  # or a power cut could leave an empty file, which a second run takes for done
+        os.chmod(temporary, 0o644)  # mkstemp makes it private
+        os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        os.unlink(temporary)
         raise

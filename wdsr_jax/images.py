@@ -1,48 +1,135 @@
-"""Image files and pixel types: the one place where images are read, rounded and written."""
+"""Image files and pixel types: the one place where images are opened, rounded and written."""
 
 import io
 import os
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.files import write_whole
+from wdsr_jax.files import replacing
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm")
 
+# What a photograph comes in. Pillow knows more, some of which runs other programs (EPS) or takes any file (TGA).
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "PPM", "JPEG2000")
+_MOST_PIXELS = 178_956_970  # where Pillow sees an attack: 0.5 GB as RGB
+_OTHERS = {  # bytes from a position on: what they are and what to do about it
+    (4, b"ftyphei"): "HEIC is not read; save it as JPEG or PNG",
+    (4, b"ftypmif1"): "HEIF is not read; save it as JPEG or PNG",
+    (4, b"ftypcrx"): "camera raw is not read; develop it to TIFF first",
+    (4, b"ftyp"): "not an image but a video",
+    (0, b"FUJIFILMCCD-RAW"): "camera raw is not read; develop it to TIFF first",
+    (0, b"\x76\x2f\x31\x01"): "OpenEXR is not read; save it with 8 or 16 bits, as PNG or TIFF",
+    (0, b"#?RADIANCE"): "Radiance HDR is not read; save it with 8 or 16 bits, as PNG or TIFF",
+    (0, b"\xff\x0a"): "JPEG XL is not read; save it as JPEG or PNG",
+    (4, b"JXL "): "JPEG XL is not read; save it as JPEG or PNG",
+    (0, b"8BPS"): "Photoshop's own format is not read; save it as PNG or TIFF",
+}
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Reads an image file as RGB.
+
+@contextmanager
+def open_image(file: str | os.PathLike | BinaryIO, name: str | None = None) -> Iterator[Image.Image]:
+    """Pillow's image of a file, its head checked, its pixels not yet read.
+
+    What Pillow raises in the `with` block, when it comes upon damage, turns into a UserError too; what it warns
+    of is not shown.
+
+    Args:
+        file: path of a regular file, or a file that can seek.
+        name: for messages; None: the path.
+
+    Raises:
+        UserError: the file is missing, empty, no regular file, truncated, damaged, of no known format, or has more
+            than 178 megapixels; the message names it.
+    """
+    name = str(file) if name is None else name
+    try:
+        # The filter is narrow, so that no harm is done where threads leave it in place.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            if isinstance(file, str | os.PathLike):
+                mode = os.stat(file).st_mode
+                if not stat.S_ISREG(mode) and not stat.S_ISDIR(
+                    mode
+                ):  # opening a pipe would wait for its writer
+                    raise UserError(f"{name}: cannot be read (not a regular file)")
+                with open(file, "rb") as opened:
+                    yield from _opened(opened, name)
+            else:
+                yield from _opened(file, name)
+    except UserError:
+        raise
+    except Image.DecompressionBombError:
+        raise UserError(f"{name}: more than 178 megapixels, or damaged; not read") from None
+    except MemoryError:
+        raise UserError(f"{name}: cannot be read (not enough memory)") from None
+    except Exception as error:  # damage: OSError, SyntaxError (PNG), ValueError (TIFF), RuntimeError (AVIF)
+        raise UserError(f"{name}: cannot be read ({reason(error)})") from None
+
+
+def _opened(file: BinaryIO, name: str) -> Iterator[Image.Image]:
+    file.seek(0)
+    head = file.read(32)
+    if not head:
+        raise UserError(f"{name}: the file is empty")
+    file.seek(0)
+    try:
+        image = Image.open(file, formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise UserError(f"{name}: {_why_not(file, head)}") from None
+    with image:
+        if image.width * image.height > _MOST_PIXELS:
+            raise Image.DecompressionBombError
+        yield image
+
+
+def _why_not(file: BinaryIO, head: bytes) -> str:
+    """Why Pillow does not know a file."""
+    for (start, mark), words in _OTHERS.items():
+        if head.startswith(mark, start):
+            return words
+    if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "not an image"
+    tags = TiffImagePlugin.ImageFileDirectory_v2(head[:16])
+    file.seek(tags.next)
+    tags.load(file)
+    bits = max(np.atleast_1d(tags.get(TiffImagePlugin.BITSPERSAMPLE, 1)))
+    if 3 in np.atleast_1d(tags.get(TiffImagePlugin.SAMPLEFORMAT, 1)):
+        return "floating-point pixels; save it with 8 or 16 bits"
+    if bits > 16:
+        return f"{bits}-bit integers; save it with 8 or 16 bits"
+    return f"a kind of TIFF that is not read ({bits} bits); save it anew as RGB with 8 or 16 bits"
+
+
+def read_image(path: str | os.PathLike | BinaryIO) -> np.ndarray:
+    """Reads an image file as RGB of 8 bits, for training and measurement; `photos.read_photo` keeps the rest.
 
     Grey images become R = G = B, palettes are resolved, alpha is dropped, and 16 bits become 8 by scaling.
 
     Args:
-        path: a file of any format that Pillow reads.
+        path: a file of any format that `open_image` takes.
 
     Returns:
         uint8 array (H, W, 3).
 
     Raises:
-        UserError: the file is missing, truncated, no image, or of floating point (whose range it does not
-            say); the message names it.
+        UserError: as `open_image`, or the pixels are of floating point (whose range the file does not say).
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode == "F":
-                raise UserError(f"{path}: floating-point pixels; save it with 8 or 16 bits")
-            if image.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip at 255
-                grey = to_uint8(np.asarray(image, np.float32) / 65535)  # (H, W)
-                return np.repeat(grey[..., None], 3, axis=-1)
-            return np.asarray(image.convert("RGB"))
-    except UserError:
-        raise
-    except UnidentifiedImageError:
-        raise UserError(f"{path}: not an image") from None
-    except Exception as error:  # damage: OSError, SyntaxError (PNG), ValueError (TIFF), RuntimeError (AVIF)
-        raise UserError(f"{path}: cannot be read ({_reason(error)})") from None
+    with open_image(path) as image:
+        if image.mode == "F":
+            raise UserError(f"{path}: floating-point pixels; save it with 8 or 16 bits")
+        if image.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip at 255
+            grey = to_uint8(np.asarray(image, np.float32) / 65535)  # (H, W)
+            return np.repeat(grey[..., None], 3, axis=-1)
+        return np.asarray(image.convert("RGB"))
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
@@ -55,16 +142,46 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
     image_format = Image.registered_extensions().get(path.suffix.lower())
     if image_format not in Image.SAVE:
         raise UserError(f"{path}: no image format that can be written ends in {path.suffix!r}; use .png")
-    encoded = io.BytesIO()
+    with writing(path) as file:
+        save(Image.fromarray(image), file, image_format)
+
+
+@contextmanager
+def writing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """`files.replacing` for an image: whatever the encoder raises turns into a UserError that names the file."""
     try:
-        Image.fromarray(image).save(encoded, format=image_format)
-    except (OSError, ValueError) as error:  # ValueError: more pixels a side than the format can hold
-        raise UserError(f"{path}: cannot be written ({_reason(error)})") from None
-    write_whole(path, encoded.getvalue())
+        with replacing(path) as file:
+            yield file
+    except UserError:
+        raise
+    except MemoryError:
+        raise UserError(f"{path}: cannot be written (not enough memory)") from None
+    except Exception as error:  # OSError: the disk; ValueError: more pixels a side than the format can hold
+        raise UserError(f"{path}: cannot be written ({reason(error)})") from None
 
 
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+def save(image: Image.Image, file: BinaryIO, image_format: str, **options) -> None:
+    """Pillow's `save`, by the file's own `write`, which need not seek.
+
+    Pillow would write to the file's descriptor, and not see that the end did not fit on a full disk.
+    """
+
+    class Stream(io.RawIOBase):
+        def write(self, data):
+            return file.write(data)
+
+        def tell(self):
+            return file.tell()
+
+        def seek(self, position, whence=0):
+            return file.seek(position, whence)
+
+    image.save(Stream(), format=image_format, **options)
+
+
+def reason(error: Exception) -> str:
+    """One line on what went wrong, without the file's name."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
