@@ -11,8 +11,9 @@ import pytest
 from absl import logging
 
 from wdsr_jax.data import cache as cache_module
-from wdsr_jax.data.cache import ImageCache, build_cache, content_key, default_cache_dir, hash_files
+from wdsr_jax.data.cache import ImageCache, build_cache, content_key, hash_files
 from wdsr_jax.errors import UserError
+from wdsr_jax.files import default_cache_dir
 
 SHAPES = [(5, 7), (1, 1), (40, 3), (16, 16), (2, 90)]
 

@@ -1,4 +1,4 @@
-"""Writing files whole."""
+"""Writing files whole, and where those go that can be made again."""
 
 import os
 import tempfile
@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wdsr_jax.errors import UserError
+
+
+def default_cache_dir() -> Path:
+    """`$XDG_CACHE_HOME/wdsr_jax`, or `~/.cache/wdsr_jax` where that is not set."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wdsr_jax"
 
 
 def write_whole(path: str | os.PathLike, data: bytes) -> None:

@@ -22,6 +22,7 @@ from absl import logging
 from tqdm import tqdm
 
 from wdsr_jax.errors import UserError
+from wdsr_jax.files import default_cache_dir
 
 _FORMAT = 1  # of the files below; part of every key, so that another format is another cache
 _STALE_SECONDS = 24 * 3600  # a temporary folder not written to for so long was left by a killed run
@@ -62,11 +63,6 @@ class ImageCache:
 
     def __reduce__(self):
         return ImageCache, (self.folder,)
-
-
-def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/wdsr_jax`, or `~/.cache/wdsr_jax` where that is not set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wdsr_jax"
 
 
 def content_key(*parts: str | int) -> str:
