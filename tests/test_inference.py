@@ -167,7 +167,7 @@ def test_the_tile_is_chosen_from_the_memory_at_hand(monkeypatch):
 
     plenty = 1 << 40
     assert tile(512, 512, plenty) == (512, 512)
-    assert tile(667, 1000, plenty) == (768, 1024)
+    assert tile(667, 1000, plenty) == (384, 1024)
     assert tile(667, 1000, plenty, square=True) == (384, 384)  # 2 x 3 of them
     assert tile(1, 1000, plenty) == (32, 1024)
     assert tile(4000, 6000, plenty, side=200) == (200, 200)

@@ -8,6 +8,7 @@ network pads with zeros, as it would for the whole image. The result is that of 
 
 import functools
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -27,7 +28,10 @@ from wdsr_jax.models.layers import Conv
 TILE_SIDES = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 # The share of a device's free memory that features may take.
 _MEMORY_SHARE = 0.4
-_MAX_BATCH_PIXELS = 1 << 20  # of a device; accelerators are busy with far fewer
+# LR pixels that a device works on at a time. On a CPU a tile of as many takes seconds, and larger ones would
+# leave a progress bar standing; accelerators are busy with as many.
+_MAX_PIXELS = 1 << 19
+_POLL_SECONDS = 0.002
 
 
 def for_inference(module: nn.Module, params: Any) -> tuple[nn.Module, Any]:
@@ -158,6 +162,8 @@ def _apply_batched(
         return apply(params, lr, sizes), [piece.shape[:2] for piece in chunk]
 
     def finish(sr: jax.Array, sizes: list[tuple[int, int]]) -> Iterator[np.ndarray]:
+        while not sr.is_ready():  # waiting inside JAX would hold Ctrl-C back
+            time.sleep(_POLL_SECONDS)
         for image, (h, w) in zip(np.asarray(sr), sizes, strict=False):
             yield image[: h * scale, : w * scale]
 
@@ -204,7 +210,7 @@ def _tile_shape(
     if tile is not None and tile <= 2 * radius and tile < max(size):
         raise ValueError(f"tile must be more than {2 * radius} for this network, not {tile}")
     devices = jax.local_device_count()
-    room = max(1, int(_MEMORY_SHARE * device_memory() / bytes_per_pixel(module, params)))
+    room = max(1, min(_MAX_PIXELS, int(_MEMORY_SHARE * device_memory() / bytes_per_pixel(module, params))))
 
     def sides(length: int) -> list[int]:
         if tile is not None and length > tile:
@@ -225,7 +231,7 @@ def _tile_shape(
         return shape, devices  # a larger batch gains nothing there
     count = len(_windows(size[0], shape[0], radius)) * len(_windows(size[1], shape[1], radius))
     area = shape[0] * shape[1]
-    fit = max(1, min(room, _MAX_BATCH_PIXELS) // area)
+    fit = max(1, room // area)
     return shape, devices * min(fit, -(-count // devices))
 
 
