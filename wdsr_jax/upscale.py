@@ -1,0 +1,16 @@
+"""Enlarges photographs and videos: `python -m wdsr_jax.upscale IN [IN ...] --out=PATH --scale=S`.
+
+The command is in `upscale_files.py`. As a name in Python, `wdsr_jax.upscale` is the function.
+"""
+
+import sys
+
+if __name__ == "__main__":
+    from wdsr_jax.console import run_command
+    from wdsr_jax.upscale_files import main
+
+    run_command(main)
+else:  # somebody has imported the module: it must not take the function's place in the package
+    from wdsr_jax.inference import upscale
+
+    sys.modules[__name__] = upscale
