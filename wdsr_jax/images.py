@@ -5,7 +5,7 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +18,7 @@ from wdsr_jax.files import replacing
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm")
 
-# What a photograph comes in. Pillow knows more, some of which runs other programs (EPS) or takes any file (TGA).
+# What photographs come in. Pillow knows more, some of which runs programs (EPS) or takes any file (TGA).
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "PPM", "JPEG2000")
 _MOST_PIXELS = 178_956_970  # where Pillow sees an attack: 0.5 GB as RGB
 _OTHERS = {  # bytes from a position on: what they are and what to do about it
@@ -36,35 +36,16 @@ _OTHERS = {  # bytes from a position on: what they are and what to do about it
 
 
 @contextmanager
-def open_image(file: str | os.PathLike | BinaryIO, name: str | None = None) -> Iterator[Image.Image]:
-    """Pillow's image of a file, its head checked, its pixels not yet read.
+def reading(name: str) -> Iterator[None]:
+    """What Pillow raises in the `with` block, when it comes upon damage, turns into a UserError.
 
-    What Pillow raises in the `with` block, when it comes upon damage, turns into a UserError too; what it warns
-    of is not shown.
-
-    Args:
-        file: path of a regular file, or a file that can seek.
-        name: for messages; None: the path.
-
-    Raises:
-        UserError: the file is missing, empty, no regular file, truncated, damaged, of no known format, or has more
-            than 178 megapixels; the message names it.
+    What Pillow warns of is not shown.
     """
-    name = str(file) if name is None else name
     try:
         # The filter is narrow, so that no harm is done where threads leave it in place.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
-            if isinstance(file, str | os.PathLike):
-                mode = os.stat(file).st_mode
-                if not stat.S_ISREG(mode) and not stat.S_ISDIR(
-                    mode
-                ):  # opening a pipe would wait for its writer
-                    raise UserError(f"{name}: cannot be read (not a regular file)")
-                with open(file, "rb") as opened:
-                    yield from _opened(opened, name)
-            else:
-                yield from _opened(file, name)
+            yield
     except UserError:
         raise
     except Image.DecompressionBombError:
@@ -75,7 +56,29 @@ def open_image(file: str | os.PathLike | BinaryIO, name: str | None = None) -> I
         raise UserError(f"{name}: cannot be read ({reason(error)})") from None
 
 
-def _opened(file: BinaryIO, name: str) -> Iterator[Image.Image]:
+def open_file(path: str | os.PathLike) -> BinaryIO:
+    """Opens a regular file for reading; a pipe would wait for its writer.
+
+    Raises:
+        OSError: there is no file, or none that can be read.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError("not a regular file")
+    return open(path, "rb")
+
+
+def open_image(file: BinaryIO, name: str) -> Image.Image:
+    """Pillow's image of a file, its head checked, its pixels not yet read.
+
+    Args:
+        file: a file that can seek.
+        name: for messages.
+
+    Raises:
+        UserError: the file is empty or of no known format; the message names it.
+        Exception: damage, for `reading`.
+    """
     file.seek(0)
     head = file.read(32)
     if not head:
@@ -85,10 +88,9 @@ def _opened(file: BinaryIO, name: str) -> Iterator[Image.Image]:
         image = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError:
         raise UserError(f"{name}: {_why_not(file, head)}") from None
-    with image:
-        if image.width * image.height > _MOST_PIXELS:
-            raise Image.DecompressionBombError
-        yield image
+    if image.width * image.height > _MOST_PIXELS:
+        raise Image.DecompressionBombError
+    return image
 
 
 def _why_not(file: BinaryIO, head: bytes) -> str:
@@ -121,9 +123,14 @@ def read_image(path: str | os.PathLike | BinaryIO) -> np.ndarray:
         uint8 array (H, W, 3).
 
     Raises:
-        UserError: as `open_image`, or the pixels are of floating point (whose range the file does not say).
+        UserError: the file is missing, empty, no regular file, damaged, of no known format, has more than 178
+            megapixels or pixels of floating point (whose range it does not say); the message names it.
     """
-    with open_image(path) as image:
+    with (
+        reading(str(path)),
+        open_file(path) if isinstance(path, str | os.PathLike) else nullcontext(path) as file,
+        open_image(file, str(path)) as image,
+    ):
         if image.mode == "F":
             raise UserError(f"{path}: floating-point pixels; save it with 8 or 16 bits")
         if image.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip at 255
@@ -142,22 +149,21 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
     image_format = Image.registered_extensions().get(path.suffix.lower())
     if image_format not in Image.SAVE:
         raise UserError(f"{path}: no image format that can be written ends in {path.suffix!r}; use .png")
-    with writing(path) as file:
+    with encoding(str(path)), replacing(path) as file:
         save(Image.fromarray(image), file, image_format)
 
 
 @contextmanager
-def writing(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """`files.replacing` for an image: whatever the encoder raises turns into a UserError that names the file."""
+def encoding(name: str) -> Iterator[None]:
+    """Whatever an encoder or the disk raises in the `with` block turns into a UserError."""
     try:
-        with replacing(path) as file:
-            yield file
+        yield
     except UserError:
         raise
     except MemoryError:
-        raise UserError(f"{path}: cannot be written (not enough memory)") from None
+        raise UserError(f"{name}: cannot be written (not enough memory)") from None
     except Exception as error:  # OSError: the disk; ValueError: more pixels a side than the format can hold
-        raise UserError(f"{path}: cannot be written ({reason(error)})") from None
+        raise UserError(f"{name}: cannot be written ({reason(error)})") from None
 
 
 def save(image: Image.Image, file: BinaryIO, image_format: str, **options) -> None:
