@@ -1,0 +1,355 @@
+"""The command that enlarges photographs and videos: which files, to what size, by which network, to where."""
+
+import argparse
+import contextlib
+import functools
+import glob
+import math
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+from wdsr_jax.compilation import keep_compilations
+from wdsr_jax.console import ArgumentParser
+from wdsr_jax.data.pairs import image_size
+from wdsr_jax.enlarge import enlarge, target_size
+from wdsr_jax.errors import UserError
+from wdsr_jax.images import IMAGE_SUFFIXES
+from wdsr_jax.memory import host_memory
+from wdsr_jax.photos import (
+    OUTPUT_FORMATS,
+    Photo,
+    check_size,
+    encode_photo,
+    format_of,
+    read_photo,
+    write_photo,
+)
+from wdsr_jax.video import VIDEO_SUFFIXES, WRITABLE_SUFFIXES, is_video, upscale_video
+from wdsr_jax.weights import list_pretrained, load_pretrained
+
+_DESCRIPTION = "Enlarges photographs and videos."
+_EXAMPLES = """examples:
+  python -m wdsr_jax.upscale photo.jpg --out=large.png --scale=4
+  python -m wdsr_jax.upscale photos/ --out=big/ --width=3840 --format=webp
+  python -m wdsr_jax.upscale clip.mp4 --out=big.mp4 --scale=2
+"""
+# Image formats in which an output stays; of the others (GIF, BMP, JPEG 2000, PPM) PNG is made.
+_KEPT_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".avif")
+
+
+class Job(NamedTuple):
+    """A file to enlarge: from where, to where, and its size (H, W), or None where the header hides it."""
+
+    source: Path
+    target: Path
+    size: tuple[int, int] | None
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """The command line, checked as far as that is possible without looking at files; or UserError."""
+    parser = ArgumentParser(
+        prog="python -m wdsr_jax.upscale",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("inputs", nargs="+", metavar="IN", help="file, folder, glob, or - for stdin")
+    parser.add_argument("--out", required=True, help="folder, file for a single input, or - for stdout")
+    size = parser.add_argument_group("size (one of; --width and --height may be combined)")
+    size.add_argument("--scale", type=_positive(float), help="factor of both sides, such as 4 or 2.5")
+    size.add_argument("--width", type=_positive(int), help="pixels")
+    size.add_argument("--height", type=_positive(int), help="pixels")
+    size.add_argument("--megapixels", type=_positive(float), help="pixels in all, in millions")
+    network = parser.add_argument_group("network")
+    network.add_argument("--model", help="shipped name, workdir or weights file (default: shipped, by scale)")
+    network.add_argument("--tile", type=_positive(int), help="side of the tiles (default: by free memory)")
+    network.add_argument("--ensemble", action="store_true", help="average over 8 symmetries: 8 times as long")
+    network.add_argument(
+        "--consistent", action="store_true", help="make the bicubic downscale of the result equal the input"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument("--format", choices=list(OUTPUT_FORMATS), help="default: that of the input")
+    output.add_argument("--quality", type=_positive(int), help="1 to 100: JPEG, WebP, AVIF, video")
+    output.add_argument("--name", default="{stem}", help="of the outputs: {stem}, {scale} (default {stem})")
+    output.add_argument("--overwrite", action="store_true", help="redo what is there already")
+    output.add_argument("--compare", type=Path, metavar="FILE.html", help="page with before/after sliders")
+    args = parser.parse_args(arguments)
+    asked = [args.scale, args.width or args.height, args.megapixels]
+    if sum(value is not None for value in asked) != 1:
+        raise UserError("give the size as one of --scale, --megapixels, and --width and/or --height")
+    if args.quality is not None and args.quality > 100:
+        raise UserError(f"--quality={args.quality}: 1 to 100")
+    try:
+        args.name.format(stem="a", scale="2")
+    except (KeyError, ValueError, IndexError, AttributeError):
+        raise UserError(
+            f"--name={args.name}: may hold {{stem}} and {{scale}}, such as {{stem}}_x{{scale}}"
+        ) from None
+    return args
+
+
+def _positive(number: type) -> Any:
+    def parse(text: str) -> Any:
+        value = number(text)
+        if not (math.isfinite(value) and value > 0):
+            raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+        return value
+
+    parse.__name__ = {int: "whole number", float: "number"}[number]
+    return parse
+
+
+def find_jobs(args: argparse.Namespace) -> list[Job]:
+    """What to enlarge and where to, in order; UserError where inputs or outputs do not fit together.
+
+    A folder is searched with its subfolders for images and videos by their endings, hidden files left out;
+    below `--out` it keeps its structure.
+    """
+    out = Path(args.out)
+    found = [(path, inner) for name in args.inputs for path, inner in _expand(name, out)]
+    single = len(args.inputs) == len(found) == 1 and not os.path.isdir(args.inputs[0])
+    to_file = single and out.suffix.lower() in {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES} and not out.is_dir()
+    if out.exists() and not out.is_dir() and not to_file:
+        raise UserError(f"--out={out}: is a file, but several outputs need a folder")
+    jobs: list[Job] = []
+    targets: dict[str, Path] = {}
+    for source, inner in dict(found).items():
+        target = out if to_file else out / inner.parent / _output_name(source, args)
+        key = os.path.realpath(target)
+        if key == os.path.realpath(source):
+            raise UserError(f"{source}: the output would replace the input; choose another --out or --name")
+        if key in targets:
+            raise UserError(f"{source} and {targets[key]} would both become {target}; choose another --name")
+        targets[key] = source
+        jobs.append(Job(source, target, None if is_video(source) else image_size(source)))
+    inputs = {os.path.realpath(job.source) for job in jobs}
+    for job in jobs:
+        if os.path.realpath(job.target) in inputs:
+            raise UserError(f"{job.target}: is an input and would be an output; choose another --out")
+    return jobs
+
+
+def _expand(name: str, out: Path) -> Iterator[tuple[Path, Path]]:
+    """The files that an argument names, each with its path below the folder searched."""
+    path = Path(name)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if _is_picture(file, path, out))
+        if not files:
+            endings = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
+            raise UserError(f"{name}: no image or video in it (by ending: {endings})")
+        yield from ((file, file.relative_to(path)) for file in files)
+    elif path.exists():
+        yield path, Path(path.name)
+    elif glob.has_magic(name):  # a shell that does not expand it, or no match
+        matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
+        matches = [match for match in matches if _is_picture(match, Path(), out)]
+        if not matches:
+            raise UserError(f"{name}: no image or video fits")
+        yield from ((match, Path(match.name)) for match in matches)
+    else:
+        raise UserError(f"{name}: no such file or folder")
+
+
+def _is_picture(file: Path, root: Path, out: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+    known = file.suffix.lower() in {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES}
+    # An --out in the folder holds outputs of an earlier run; one that is the folder does not.
+    out, root = out.resolve(), root.resolve()
+    is_output = root in out.parents and out in file.resolve().parents
+    return known and not hidden and not is_output and file.is_file()
+
+
+def _output_name(source: Path, args: argparse.Namespace) -> str:
+    """The input's format where it can be written, else PNG or MP4, unless --format says another."""
+    suffix = source.suffix
+    if is_video(source):
+        suffix = suffix if suffix.lower() in WRITABLE_SUFFIXES else ".mp4"
+    elif args.format:
+        suffix = OUTPUT_FORMATS[args.format]
+    elif suffix.lower() not in _KEPT_SUFFIXES:
+        suffix = ".png"
+    scale = "" if args.scale is None else f"{args.scale:g}"
+    return args.name.format(stem=source.stem, scale=scale) + suffix
+
+
+@functools.cache
+def _load(name: str) -> tuple[Any, Any]:
+    return load_pretrained(name)
+
+
+def choose_model(name: str | None, factor: float) -> tuple[Any, Any]:
+    """The network to enlarge by `factor`: the one named, else of those shipped the next larger scale.
+
+    Returns:
+        module and params; (None, None) for a factor of at most 1 where none is named.
+
+    Raises:
+        UserError: no network is shipped, or that named cannot be loaded.
+    """
+    if name:
+        return _load(name)
+    if factor <= 1:
+        return None, None
+    found = ((re.search(r"-x(\d+)$", shipped), shipped) for shipped in list_pretrained())
+    scales = {int(match[1]): shipped for match, shipped in found if match}
+    if not scales:
+        raise UserError("no weights are shipped with this package; name yours with --model=WORKDIR or FILE")
+    return _load(scales[min((s for s in scales if s >= factor - 1e-3), default=max(scales))])
+
+
+def enlarge_photo(
+    photo: Photo, job: Job, args: argparse.Namespace, on_pixels: Callable[[float], Any] = lambda count: None
+) -> Photo:
+    """One photograph, or one frame of a video, by the arguments of the command.
+
+    Raises:
+        UserError: the result is too large for its format or for the memory, or --consistent does not fit.
+    """
+    size = photo.pixels.shape[:2]
+    wanted = target_size(
+        size, scale=args.scale, width=args.width, height=args.height, megapixels=args.megapixels
+    )
+    module, params = choose_model(args.model, max(wanted[0] / size[0], wanted[1] / size[1]))
+    scale = module.scale if module else 1
+    if module and args.tile and args.tile <= 2 * module.radius:
+        raise UserError(f"--tile={args.tile}: must be more than {2 * module.radius} for this network")
+    if args.consistent and wanted != (size[0] * scale, size[1] * scale):
+        raise UserError(f"{job.source}: --consistent is for a scale that a network has, here {scale}")
+    if not is_video(job.source):
+        check_size(job.source, format_of(job.target), *wanted[::-1])
+    _check_memory(job.source, photo, wanted, scale, args.consistent)
+    enlarged, residuals = enlarge(
+        photo,
+        module,
+        params,
+        wanted,
+        consistent=args.consistent,
+        on_pixels=on_pixels,
+        tile=args.tile,
+        ensemble=args.ensemble,
+    )
+    if residuals:
+        (before, most_before), (after, most_after) = residuals
+        logging.info(
+            "%s: the bicubic downscale of the result differs from it by %.2f levels RMS, %.1f at most "
+            "(without --consistent %.2f and %.1f)",
+            *(job.source, after, most_after, before, most_before),
+        )
+    return enlarged
+
+
+def _check_memory(source: Path, photo: Photo, wanted: tuple[int, int], scale: int, consistent: bool) -> None:
+    """Refuses what could only end in a process that is killed."""
+    height, width, _ = photo.pixels.shape
+    pixels = max(height * width * scale**2, wanted[0] * wanted[1])
+    in_float = consistent or photo.alpha is not None  # some four images of float32, for a moment
+    needed = pixels * 3 * (16 if in_float else photo.pixels.itemsize)
+    if needed > (free := host_memory()):
+        raise UserError(
+            f"{source}: {wanted[1]} x {wanted[0]} pixels take {needed / 1e9:.1f} GB of memory and "
+            f"{free / 1e9:.1f} GB are free; choose a smaller size"
+        )
+
+
+def main() -> int:
+    """Enlarges each file; one that cannot be is named, again at the end, and the others are done.
+
+    Returns:
+        0, or 1 where a file failed.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    args = parse_arguments(sys.argv[1:])
+    keep_compilations()
+    if "-" in (*args.inputs, args.out):
+        _through_pipes(args)
+        return 0
+    jobs = find_jobs(args)
+    todo = [job for job in jobs if args.overwrite or not job.target.exists()]
+    if len(todo) < len(jobs):
+        logging.info("%d of %d are there already (--overwrite redoes them)", len(jobs) - len(todo), len(jobs))
+    failed = []
+    with contextlib.ExitStack() as stack:
+        compare = None
+        bar = stack.enter_context(_progress(sum(map(_megapixels, todo))))
+        for i, job in enumerate(todo, start=1):
+            bar.set_description(f"{i}/{len(todo)} {job.source.name}")
+            before = bar.n
+            try:
+                _make_folder(job.target.parent)
+                if is_video(job.source):
+                    _enlarge_video(job, args)
+                else:
+                    _enlarge_file(job, args, bar, compare)
+            except UserError as error:
+                logging.warning("%s", error)
+                failed.append(str(job.source))
+                bar.total -= _megapixels(job) - (bar.n - before)
+    logging.info("%d enlarged, into %s", len(todo) - len(failed), args.out)
+    if failed:
+        logging.error("%d of %d failed: %s", len(failed), len(jobs), ", ".join(failed))
+    return 1 if failed else 0
+
+
+def _megapixels(job: Job) -> float:
+    return math.prod(job.size or (0, 0)) / 1e6
+
+
+def _progress(megapixels: float) -> tqdm:
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} MP [{elapsed}<{remaining}, {rate_fmt}]"
+    return tqdm(total=megapixels, unit="MP", bar_format=form, leave=False, disable=megapixels == 0 or None)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: the folder cannot be made ({error.strerror})") from None
+    if not os.access(folder, os.W_OK):  # before minutes of work, not after
+        raise UserError(f"{folder}: the folder cannot be written to")
+
+
+def _enlarge_file(job: Job, args: argparse.Namespace, bar: tqdm, compare: Any) -> None:
+    photo = read_photo(job.source)
+    enlarged = enlarge_photo(photo, job, args, lambda count: bar.update(count / 1e6))
+    write_photo(job.target, enlarged, quality=args.quality)
+    if compare:
+        compare(job.source.name, photo, enlarged)
+
+
+def _enlarge_video(job: Job, args: argparse.Namespace) -> None:
+    def enlarge_frame(frame: np.ndarray) -> np.ndarray:
+        return enlarge_photo(Photo(frame), job, args).pixels
+
+    upscale_video(job.source, job.target, enlarge_frame, quality=args.quality)
+
+
+def _through_pipes(args: argparse.Namespace) -> None:
+    """A single photograph from stdin, to stdout, or both."""
+    if len(args.inputs) > 1:
+        raise UserError("- is for a single photograph: give no other input with it")
+    if args.out == "-" and sys.stdout.isatty():
+        raise UserError("--out=-: stdout is a terminal; redirect it to a file or pipe it into a program")
+    to_stdout = args.out == "-"
+    source, target = (
+        args.inputs[0],
+        "stdout" + OUTPUT_FORMATS[args.format or "png"] if to_stdout else args.out,
+    )
+    photo = read_photo(sys.stdin.buffer, "-") if source == "-" else read_photo(source)
+    job = Job(Path(source), Path(target), photo.pixels.shape[:2])
+    with _progress(_megapixels(job)) as bar:
+        enlarged = enlarge_photo(photo, job, args, lambda count: bar.update(count / 1e6))
+    if to_stdout:
+        encode_photo(
+            sys.stdout.buffer, enlarged, format=format_of(target), quality=args.quality, name="stdout"
+        )
+    else:
+        write_photo(target, enlarged, quality=args.quality)
