@@ -4,7 +4,9 @@ tensorboardX's own `SummaryWriter` has a thread with a bounded queue: where a fu
 training would wait for the queue for ever.
 """
 
+import itertools
 import os
+import struct
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -74,6 +76,33 @@ def write_board(
     with _named(board.workdir):
         board.writer.write_event(Event(step=step, wall_time=time.time(), summary=Summary(value=values)))
         board.writer.flush()
+
+
+def read_scalars(workdir: Path) -> dict[str, list[tuple[int, float]]]:
+    """The (step, value) of each scalar that runs have written in `workdir`, as TensorBoard would show them.
+
+    What a later start of the run has written anew is dropped, and a record that a kill has cut short.
+    """
+    points: dict[str, list[tuple[int, float]]] = {}
+    files = sorted(workdir.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime_ns)
+    for event in itertools.chain.from_iterable(map(_read_events, files)):
+        if event.session_log.status == SessionLog.START:
+            for name, values in points.items():
+                points[name] = [(step, value) for step, value in values if step < event.step]
+        for value in event.summary.value:
+            if value.HasField("simple_value"):
+                points.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return points
+
+
+def _read_events(path: Path) -> Iterator[Event]:
+    data = path.read_bytes()
+    while len(data) >= 12:
+        (length,) = struct.unpack("<Q", data[:8])  # then its checksum (4 bytes), the event, its checksum (4)
+        if len(data) < 16 + length:
+            return
+        yield Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
 
 
 @contextmanager

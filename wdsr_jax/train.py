@@ -28,6 +28,19 @@ from wdsr_jax.signals import Stopped, catch_signals, until_signal
 from wdsr_jax.weights import WORKDIR_FILE, recorded_psnr, save_weights, start_from
 from wdsr_jax.workdir import check_workdir, start_workdir
 
+
+class DivergedError(UserError):
+    """Loss or gradient stayed non-finite.
+
+    Attributes:
+        step: up to which it did.
+    """
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
+
+
 _IN_FLIGHT = 2  # steps that wait on the device, so that it never waits for the host
 
 
@@ -43,7 +56,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | os.Path
         0; or 128 + the number of the signal that stopped it, after saving.
 
     Raises:
-        UserError: a mistake in config, data or workdir, a full disk, or loss that stays non-finite.
+        UserError: a mistake in config, data or workdir, or a full disk.
+        DivergedError: loss or gradient that stays non-finite.
     """
     check_config(config)
     workdir = Path(workdir).expanduser()
@@ -227,9 +241,10 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | os.Path
 def _check_finite(metrics: steps.Metrics, limit: int, step: int, workdir: Path) -> None:
     if int(metrics["skipped_in_row"]) > limit:
         best = f", from the best weights so far: --config.train.init_from={workdir}"
-        raise UserError(
+        raise DivergedError(
             f"loss or gradient was not finite in {limit + 1} steps in a row, up to step {step}; the "
             "checkpoints hold the weights from before; train in another --workdir with a lower "
             "--config.train.learning_rate or with --config.train.grad_clip=1"
-            + (best if (workdir / WORKDIR_FILE).exists() else "")
+            + (best if (workdir / WORKDIR_FILE).exists() else ""),
+            step,
         )

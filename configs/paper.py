@@ -1,0 +1,26 @@
+"""What `python -m wdsr_jax.reproduce` trains at: variant `full`, the paper's, or `cpu`, on two CPU cores.
+
+python -m wdsr_jax.reproduce blocks --budget=full --workdir=runs/blocks
+python -m wdsr_jax.reproduce norms --budget=cpu --workdir=runs/norms --sets Set5 Set14 \
+    --config.data.source=folder --config.data.root=PHOTOS/train --config.data.val_root=PHOTOS/val
+
+`reproduce` sets model, norm, learning rate and seed of each run, and keeps the rest. The network given here
+is that of `norms`. Full: 15 runs (blocks) or 6 (norms) of 45 minutes on an H100; cpu: about an hour each.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.default import with_variant
+
+
+def get_config(budget: str) -> ConfigDict:
+    """x2, one seed at full budget, more at cpu's; no gradient clipping, which would hide divergence."""
+    config = with_variant(2, "wdsr_a")
+    if budget == "cpu":
+        config.model.update(filters=16, blocks=8)
+        config.data.update(patch_size=24)
+        config.train.update(steps=1_200, schedule="cosine", log_every=20, eval_every=300)
+        config.train.update(checkpoint_every=100, keep_checkpoints=1)
+    elif budget != "full":
+        raise ValueError(f"variant {budget!r}: there are full and cpu")
+    return config
