@@ -45,10 +45,11 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     # mkstemp, not a fixed name: two processes may write the same file.
     handle, temporary = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        os.close(handle)
+        with open(temporary, "wb") as file:  # of the name given, for writers that open it by themselves
             yield file
             file.flush()
-            os.fsync(handle)  # or a power cut could leave an empty file, which a second run takes for done
+            os.fsync(file.fileno())  # or a power cut could leave an empty file, which a second run takes for done
         os.chmod(temporary, 0o644)  # mkstemp makes it private
         os.replace(temporary, path)
     except BaseException:

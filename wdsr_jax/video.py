@@ -92,8 +92,8 @@ def upscale_video(
     with closing(_open(source)) as clip:
         video = _video_stream(clip, source)
         try:
-            with _sigterm_raises(), replacing(target) as temporary:
-                frames = _convert(source, clip, video, target, temporary, enlarge, quality, damage)
+            with _sigterm_raises(), replacing(target) as file:
+                frames = _convert(source, clip, video, target, file.name, enlarge, quality, damage)
         except (OSError, av.FFmpegError) as error:  # those of reading are caught where they arise
             raise UserError(f"{target}: cannot be written ({error.strerror or error})") from None
         if damage:
@@ -158,7 +158,7 @@ def _convert(
     clip: Any,
     video: Any,
     target: Path,
-    temporary: Path,
+    temporary: str,
     enlarge: Callable[[np.ndarray], np.ndarray],
     quality: int | None,
     damage: list[str],
