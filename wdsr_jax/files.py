@@ -49,7 +49,7 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
         with open(temporary, "wb") as file:  # of the name given, for writers that open it by themselves
             yield file
             file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave an empty file, which a second run takes for done
+            os.fsync(file.fileno())  # a power cut could leave an empty file otherwise, which looks done
         os.chmod(temporary, 0o644)  # mkstemp makes it private
         os.replace(temporary, path)
     except BaseException:
