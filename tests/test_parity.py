@@ -64,6 +64,141 @@ class TorchWDSR(torch.nn.Module):
         return self.shuffle(self.tail(self.body(self.head(x))) + self.skip(x)) + self.mean
 
 
+class TorchEDSR(torch.nn.Module):
+    """The authors' network (EDSR-PyTorch, `edsr.py` and `common.py`), batch norm where SRResNet has it."""
+
+    def __init__(self, module):
+        super().__init__()
+        f, batch = module.filters, module.norm == "batch"
+        layer = conv if module.norm == "weight" else functools.partial(plain_conv, bias=True)
+        inner = functools.partial(normed, f) if batch else lambda: layer(f, f, 3)
+        self.head = layer(3, f, 3)
+        self.blocks = torch.nn.ModuleList(
+            torch.nn.Sequential(inner(), torch.nn.ReLU(), inner()) for _ in range(module.blocks)
+        )
+        self.body = inner()
+        factors = {2: [2], 3: [3], 4: [2, 2]}[module.scale]
+        self.up = torch.nn.ModuleList(layer(f, f * r * r, 3) for r in factors)
+        self.shuffles = [torch.nn.PixelShuffle(r) for r in factors]
+        self.tail = layer(f, 3, 3)
+        self.res_scale = module.res_scale
+        self.mean = torch.tensor(DIV2K_MEAN, dtype=torch.float64).view(1, 3, 1, 1)
+
+    def forward(self, x):
+        x = head = self.head(x - self.mean)
+        for block in self.blocks:
+            x = x + self.res_scale * block(x)
+        x = head + self.body(x)
+        for up, shuffle in zip(self.up, self.shuffles, strict=True):
+            x = shuffle(up(x))
+        return self.tail(x) + self.mean
+
+
+def plain_conv(inputs, outputs, size, bias):
+    return torch.nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=bias)
+
+
+def normed(filters):
+    return torch.nn.Sequential(plain_conv(filters, filters, 3, bias=False), torch.nn.BatchNorm2d(filters))
+
+
+def edsr_tensors(network):
+    """PyTorch's parameters and buffers under our names."""
+    layers = {"head": network.head, "body": network.body, "tail": network.tail}
+    layers |= {f"up_{i}": layer for i, layer in enumerate(network.up)}
+    for i, block in enumerate(network.blocks):
+        layers |= {f"block_{i}.first": block[0], f"block_{i}.last": block[2]}
+    tensors = {}
+    for name, layer in layers.items():
+        if isinstance(layer, torch.nn.Sequential):
+            plain, norm = layer
+            leaves = dict(kernel=plain.weight, scale=norm.weight, bias=norm.bias)
+            leaves |= dict(mean=norm.running_mean, var=norm.running_var)
+        elif hasattr(layer, "parametrizations"):
+            weight = layer.parametrizations.weight
+            leaves = dict(kernel=weight.original1, scale=weight.original0, bias=layer.bias)
+        else:
+            leaves = dict(kernel=layer.weight, bias=layer.bias)
+        tensors |= {f"{name}.{leaf}": tensor for leaf, tensor in leaves.items()}
+    return tensors
+
+
+def edsr_to_torch(tensor, name, shape):
+    """A tensor of ours, by its name, in the layout, shape and order of channels of PyTorch's."""
+    tensor = np.asarray(tensor, np.float64)
+    if name.startswith("up"):  # r * r * f channels, all of one pixel side by side, become f * r * r
+        factor = round((tensor.shape[-1] / EDSR_FILTERS) ** 0.5)
+        cells = tensor.reshape(*tensor.shape[:-1], factor**2, EDSR_FILTERS)
+        tensor = cells.swapaxes(-1, -2).reshape(tensor.shape)
+    return (tensor.transpose(3, 2, 0, 1) if name.endswith("kernel") else tensor).reshape(shape)
+
+
+EDSR_FILTERS = 6
+
+
+def edsr_pair(scale, norm):
+    config = dict(name="edsr", scale=scale, filters=EDSR_FILTERS, blocks=2, res_scale=0.8, norm=norm)
+    module = create_model(config)
+    params, network = random_params(module), TorchEDSR(module).double()
+    flat, tensors = flatten_dict(params, sep="."), edsr_tensors(network)
+    assert tensors.keys() == flat.keys()
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(torch.from_numpy(edsr_to_torch(flat[name], name, tensor.shape)))
+    return module, params, network
+
+
+@pytest.mark.parametrize("norm", ["weight", "batch", "none"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_edsr_forward_pass(scale, norm):
+    module, params, network = edsr_pair(scale, norm)
+    lr = np.random.default_rng(0).uniform(size=(2, 9, 7, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = network.eval()(nchw(lr)).numpy().transpose(0, 2, 3, 1)
+    apply = jax.jit(lambda module, params: module.apply({"params": params}, lr), static_argnums=0)
+    np.testing.assert_allclose(apply(module, params), expected, atol=1e-5, rtol=0)
+    folded = apply(module.clone(norm="none"), fold_weight_norm(params))
+    np.testing.assert_allclose(folded, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("norm", ["weight", "batch", "none"])
+def test_edsr_gradients_and_statistics_of_training(norm):
+    scale = 2
+    module, params, network = edsr_pair(scale, norm)
+    batch = batch_of(scale)
+    torch_loss(network.train(), batch).backward()
+    optimizer = create_optimizer(lambda _: 1e-3)
+    lr, hr = (batch[key].astype(np.float32) / 255 for key in ("lr", "hr"))
+
+    def loss(params):
+        return l1(module.apply({"params": params}, lr, mutable=["batch_stats"])[0], hr)
+
+    grads = flatten_dict(jax.jit(jax.grad(loss))(params), sep=".")
+    state = create_state(params, optimizer, ema=False)
+    step = jax.jit(functools.partial(train_step, module=module, optimizer=optimizer, loss=l1, seed=0))
+    moved = flatten_dict(step(state, batch)[0].params, sep=".")
+    elements = batch["lr"][..., 0].size
+    for name, tensor in edsr_tensors(network).items():
+        if name.endswith(("mean", "var")):
+            expected = tensor.numpy()
+            if name.endswith("var"):  # PyTorch records it times n / (n - 1)
+                before = np.asarray(flatten_dict(params, sep=".")[name], np.float64)
+                expected = 0.9 * before + (expected - 0.9 * before) * (elements - 1) / elements
+            np.testing.assert_allclose(moved[name], expected, rtol=1e-5, atol=1e-6)
+            assert not np.any(grads[name])
+        else:
+            expected = tensor.grad.numpy()
+            ours = edsr_to_torch(grads[name], name, tensor.shape)
+            assert np.abs(expected).max() > 1e-6
+            assert np.abs(ours - expected).max() <= 2e-5 * np.abs(expected).max(), name
+
+
+@pytest.mark.parametrize("fields, count", [(dict(norm="none"), 1_369_859), (dict(norm="weight"), 1_372_294)])
+def test_edsr_has_the_parameters_of_pytorchs(fields, count):
+    network = TorchEDSR(create_model(dict(name="edsr", scale=2, **fields)))
+    assert sum(parameter.numel() for parameter in network.parameters()) == count
+
+
 def to_torch(tensor, name, scale):
     """A tensor of ours, by its name, in PyTorch's layout and order of channels."""
     tensor = np.asarray(tensor, np.float64)
