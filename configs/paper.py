@@ -1,11 +1,12 @@
-"""What `python -m wdsr_jax.reproduce` trains at: variant `full`, the paper's, or `cpu`, on two CPU cores.
+"""The recipe of `python -m wdsr_jax.reproduce`: variant `full`, the paper's, or `cpu`, for two CPU cores.
 
 python -m wdsr_jax.reproduce blocks --budget=full --workdir=runs/blocks
 python -m wdsr_jax.reproduce norms --budget=cpu --workdir=runs/norms --sets Set5 Set14 \
     --config.data.source=folder --config.data.root=PHOTOS/train --config.data.val_root=PHOTOS/val
 
-`reproduce` sets model, norm, learning rate and seed of each run, and keeps the rest. The network given here
-is that of `norms`. Full: 15 runs (blocks) or 6 (norms) of 45 minutes on an H100; cpu: about an hour each.
+`reproduce` sets network, norm, learning rate and seed of each run. The network given here is that of `norms`;
+it alone is trained by python -m wdsr_jax.main --config=configs/paper.py:full --workdir=runs/paper.
+Full is 15 runs (blocks) or 6 (norms) of up to an hour on an H100; cpu is 18 or 12 runs, within two hours.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +15,7 @@ from configs.default import with_variant
 
 
 def get_config(budget: str) -> ConfigDict:
-    """x2, one seed at full budget, more at cpu's; no gradient clipping, which would hide divergence."""
+    """x2, without gradient clipping, which would hide divergence."""
     config = with_variant(2, "wdsr_a")
     if budget == "cpu":
         config.model.update(filters=16, blocks=8)

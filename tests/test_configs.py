@@ -25,6 +25,8 @@ FILES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs").rglob("*.py"
 # Trainable scalars: a convolution of k x k, I to O channels, has k k I O + 2 O of them with weight norm.
 PARAMETERS = {
     "configs/default.py": 1_190_100,
+    "configs/paper.py:cpu": 151_876,
+    "configs/paper.py:full": 1_190_100,
     "configs/quickstart.py": 77_508,
     "configs/shipped/wdsr_a_16.py:2": 1_190_100,
     "configs/shipped/wdsr_a_16.py:3": 1_195_605,
@@ -63,7 +65,7 @@ def test_the_table_is_complete():
         listed = {name.partition(":")[2] for name in PARAMETERS if name.startswith(f"{file}:")}
         in_docstring = set(re.findall(rf"{re.escape(file)}:(\w+)", (ROOT / file).read_text()))
         assert in_docstring <= listed
-        assert listed in ({*variants}, {"2", "3", "4"}, set())
+        assert listed in ({*variants}, {"2", "3", "4"}, {"full", "cpu"}, set())
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -184,7 +186,7 @@ def test_overrides():
             "config.train.lr_boundaries must be numbers in brackets, such as (1, 2), not",
         ),
         ("model.scale", "0", "config.model.scale must be a whole number and at least 1, not 0"),
-        ("model.name", "wdsr_c", "config.model.name must be one of wdsr_a, wdsr_b, not 'wdsr_c'"),
+        ("model.name", "wdsr_c", "config.model.name must be one of wdsr_a, wdsr_b, edsr, not 'wdsr_c'"),
         ("data.batch_size", "3", "config.data.batch_size=3 is not divisible by the 2 devices"),
         ("data.patch_size", "0", "config.data.patch_size must be above 0, not 0"),
         ("data.workers", "-1", "config.data.workers must be 0 or more, not -1"),

@@ -203,6 +203,24 @@ def test_a_crash_shows_no_point_twice_and_changes_no_bit(config, finished, tmp_p
     assert best_of(tmp_path) == best_of(finished)
 
 
+def test_batch_norm_is_stopped_and_resumed_without_losing_its_statistics(config, tmp_path, monkeypatch):
+    config.model.update(name="edsr", norm="batch")
+    assert train_and_evaluate(config, tmp_path / "whole") == 0
+    with monkeypatch.context() as patch:
+        stop_before_step(patch, 5, crash)
+        with pytest.raises(Stop):
+            train_and_evaluate(config, tmp_path / "stopped")
+    assert checkpoints.saved_steps(tmp_path / "stopped")[-1] < 6
+    assert train_and_evaluate(config, tmp_path / "stopped") == 0
+    assert_same_bits(state_of(tmp_path / "stopped"), state_of(tmp_path / "whole"))
+
+    module, params = load_pretrained(tmp_path / "whole")
+    assert module.norm == "batch"
+    assert np.any(params["block_0"]["first"]["mean"])  # they have moved
+    sr = module.apply({"params": params}, np.full((1, 8, 8, 3), 0.5, np.float32))
+    assert sr.shape == (1, 16, 16, 3)
+
+
 @pytest.mark.parametrize(("send", "code"), [(terminate, 143), (interrupt, 130)])
 def test_a_signal_finishes_the_step_and_saves(config, finished, tmp_path, monkeypatch, caplog, send, code):
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]

@@ -46,7 +46,12 @@ def file(tmp_path):
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, dict(name="wdsr_b", scale=3, mean=(0.5, 0.25, 0.125), dtype="bfloat16", res_scale=0.3, norm="none")],
+    [
+        {},
+        dict(name="wdsr_b", scale=3, mean=(0.5, 0.25, 0.125), dtype="bfloat16", res_scale=0.3, norm="none"),
+        dict(norm="batch"),
+        dict(name="edsr", scale=4, norm="batch"),
+    ],
 )
 def test_round_trip_is_exact(tmp_path, fields):
     config = CONFIG | fields
@@ -59,7 +64,8 @@ def test_round_trip_is_exact(tmp_path, fields):
     assert path.stat().st_mode & 0o777 == 0o644
 
     # Any reader of safetensors finds them under their names.
-    assert "block_0.expand.kernel" in safetensors.numpy.load_file(path)
+    first = "first" if config["name"] == "edsr" else "expand"
+    assert f"block_0.{first}.kernel" in safetensors.numpy.load_file(path)
 
 
 def test_load_by_workdir_and_by_shipped_name(tmp_path, file, monkeypatch):
@@ -121,8 +127,8 @@ DAMAGE = {
     "a number": (lambda p: rewrite(p, metadata={"model": "3"}), "metadata has no `model`"),
     "a list": (lambda p: rewrite(p, metadata={"model": "[]"}), "model.name is missing"),
     "unknown model": (
-        lambda p: rewrite(p, metadata={"model": json.dumps(CONFIG | {"name": "edsr"})}),
-        "model.name must be one of wdsr_a, wdsr_b, not 'edsr'",
+        lambda p: rewrite(p, metadata={"model": json.dumps(CONFIG | {"name": "srcnn"})}),
+        "model.name must be one of wdsr_a, wdsr_b, edsr, not 'srcnn'",
     ),
     "field of a later version": (
         lambda p: rewrite(p, metadata={"model": json.dumps(CONFIG | {"window": 8})}),
@@ -225,6 +231,16 @@ def test_start_from_another_scale_takes_head_and_blocks(file):
     for layer in ("tail", "skip"):
         assert_same_bits(params[layer], fresh[layer])
     assert_same_bits(fresh, params_like(seed=5, scale=3))  # left as it was
+
+
+def test_start_from_takes_the_statistics_of_batch_norm(tmp_path):
+    path, old = tmp_path / "a.safetensors", params_like(norm="batch")
+    save_weights(path, CONFIG | dict(norm="batch"), old)
+    started = start_from(params_like(seed=1, norm="batch", scale=3), path)
+    assert_same_bits(started["block_0"], old["block_0"])
+    # Under another norm they mean nothing: not one convolution of the block is taken.
+    new = params_like(seed=1)
+    assert_same_bits(start_from(new | {"head": old["head"]}, path)["block_0"], new["block_0"])
 
 
 def test_start_from_takes_convolutions_whole(tmp_path, file):
