@@ -58,7 +58,7 @@ def comparison_page(path: str | os.PathLike, method: str = "WDSR") -> Iterator[C
             nonlocal page, left_out
             with _naming(path):
                 if page is None:
-                    page = stack.enter_context(stack.enter_context(replacing(path)).open("wb"))
+                    page = stack.enter_context(replacing(path))
                     page.write(head.encode())
                 if page.tell() > MOST_BYTES:
                     left_out += 1
