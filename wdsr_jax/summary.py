@@ -151,8 +151,8 @@ def network_table(networks: Sequence[tuple[str, nn.Module]]) -> str:
             [
                 name,
                 f"x{module.scale}",
-                f"{parameters(module):,}",
-                _giga(multiply_adds(module)),
+                f"{sum(layer.parameters for layer in found):,}",
+                _giga(sum(layer.multiply_adds for layer in found)),
                 _giga(xla_multiply_adds(module)),
                 f"{sum(layer.activations for layer in found) / 1e6:.1f}",
                 f"{field}x{field}",
