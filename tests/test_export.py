@@ -351,7 +351,8 @@ def run_command(*arguments):
 def test_the_command_line(around, onnx):
     done = run_command("--model=wdsr-a-16-x4", "--format=onnx", "x4.onnx")
     assert done.returncode == 0, done.stderr
-    first, second = done.stderr.splitlines()
+    # ONNX Runtime says on some machines what it misses there.
+    first, second = [line for line in done.stderr.splitlines() if "onnxruntime" not in line]
     assert re.fullmatch(r"opset 17, IR version 8; ONNX Runtime differs from JAX by at most \d[.e\d-]+", first)
     assert second == "x4.onnx: wdsr-a-16-x4 x4, 4.8 MB"
     lr = to_float(read_image(sample_files()[1][0])[None, 60:76, 200:230])
