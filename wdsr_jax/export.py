@@ -14,8 +14,8 @@ flatbuffers are installed:
     sr = network.call(lr)
 
 JAX promises that its releases of the six months after the one that wrote it read it, and those of the three
-weeks before (https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees). It refuses files that
-are older: to keep a network, keep its weights, or ONNX.
+weeks before (https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees). It refuses older
+files: to keep a network, keep its weights, or ONNX.
 
 ONNX goes from `lr`, (B, 3, H, W), to `sr`, (B, 3, H * scale, W * scale). The file's metadata say so: `model`,
 `scale`, `channel_order`, `layout`, `range` and `clipped`. It is only written if ONNX Runtime computes with it
