@@ -48,9 +48,16 @@ def test_a_users_mistake_is_one_line(capsys):
     assert capsys.readouterr().err == "error: x.png: a library says this and that\n"
 
 
-def test_an_interrupt_is_one_line(capsys):
+def test_an_interrupt_ends_at_once_in_one_line(capsys, monkeypatch):
+    at_once = []
+    monkeypatch.setattr(os, "_exit", lambda code: at_once.append(code) or sys.exit(code))
     assert exit_code(raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr() == ("", "interrupted\n")
+    assert exit_code(raising(SystemExit(143))) == 143
+    assert at_once == [130, 143]
+    assert exit_code(raising(SystemExit(0))) == 0  # after --help
+    assert exit_code(lambda: 143) == 143  # one that has unwound by itself
+    assert at_once == [130, 143]
 
 
 def test_a_mistake_of_ours_keeps_its_traceback():

@@ -173,6 +173,15 @@ def test_photographs_stay_what_they_are(upscale):
         assert image.getexif()[0x010E] == "a description" and image.getexif().get(0x0112, 1) == 1
 
 
+def test_compare_shows_each_image(upscale):
+    photo("in/a.png")
+    Image.fromarray(RNG.integers(0, 65536, (5, 6), dtype=np.uint16)).save("in/deep.png")
+    assert upscale("in", "--out=big", "--compare=compare.html")[0] == 0
+    page = Path("compare.html").read_text()
+    assert page.count("a.png") >= 1 and page.count("deep.png") >= 1
+    assert files("big") == ["a.png", "deep.png"]
+
+
 def test_consistent_says_what_is_left(upscale):
     photo("a.png")
     code, messages = upscale("a.png", "--out=b.png", "--consistent")

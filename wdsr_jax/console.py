@@ -64,9 +64,14 @@ def run_command(main: Callable[[], int | None]) -> None:
     except UserError as error:
         print("error:", *str(error).splitlines(), file=sys.stderr)
         code = 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
+    except (KeyboardInterrupt, SystemExit) as stop:  # SystemExit: how SIGTERM is handled, and --help
+        code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
+        if not isinstance(code, int) or code < 128:
+            raise
+        if code == 130:
+            print("interrupted", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(code)  # at a usual exit JAX waits, perhaps for a minute, for what a device is computing
     except BrokenPipeError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):

@@ -17,12 +17,13 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+from wdsr_jax.compare import comparison_page
 from wdsr_jax.compilation import keep_compilations
 from wdsr_jax.console import ArgumentParser
 from wdsr_jax.data.pairs import image_size
 from wdsr_jax.enlarge import enlarge, target_size
 from wdsr_jax.errors import UserError
-from wdsr_jax.images import IMAGE_SUFFIXES
+from wdsr_jax.images import IMAGE_SUFFIXES, to_float, to_uint8
 from wdsr_jax.memory import host_memory
 from wdsr_jax.photos import (
     OUTPUT_FORMATS,
@@ -278,7 +279,7 @@ def main() -> int:
         logging.info("%d of %d are there already (--overwrite redoes them)", len(jobs) - len(todo), len(jobs))
     failed = []
     with contextlib.ExitStack() as stack:
-        compare = None
+        compare = stack.enter_context(comparison_page(args.compare)) if args.compare else None
         bar = stack.enter_context(_progress(sum(map(_megapixels, todo))))
         for i, job in enumerate(todo, start=1):
             bar.set_description(f"{i}/{len(todo)} {job.source.name}")
@@ -322,7 +323,13 @@ def _enlarge_file(job: Job, args: argparse.Namespace, bar: tqdm, compare: Any) -
     enlarged = enlarge_photo(photo, job, args, lambda count: bar.update(count / 1e6))
     write_photo(job.target, enlarged, quality=args.quality)
     if compare:
-        compare(job.source.name, photo, enlarged)
+        pixels = (_rgb_of_8_bits(image.pixels) for image in (photo, enlarged))
+        compare(job.source.name, *pixels, None if photo.pixels.shape[2] == 1 else photo.metadata.icc or None)
+
+
+def _rgb_of_8_bits(pixels: np.ndarray) -> np.ndarray:
+    rgb = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    return rgb if rgb.dtype == np.uint8 else to_uint8(to_float(rgb))
 
 
 def _enlarge_video(job: Job, args: argparse.Namespace) -> None:
