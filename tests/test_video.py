@@ -403,6 +403,47 @@ def test_of_a_damaged_clip_what_can_be_read_is_done(tmp_path, kind):
     assert not leftovers(tmp_path)
 
 
+def test_recordings_put_end_to_end_are_not_what_they_seem(tmp_path):
+    first = write_clip(tmp_path / "1.ts", moving(20), audio="aac").read_bytes()
+    larger = write_clip(tmp_path / "2.ts", moving(20, 64, 96), range(20, 40), audio="aac").read_bytes()
+    source, target = tmp_path / "in.ts", tmp_path / "out.mp4"
+    source.write_bytes(first + first)
+    with pytest.raises(UserError, match=r"damaged \(the times of .* run backwards.*out\.mp4 has the 20 "):
+        upscale_video(source, target, twice)
+    assert len(read_frames(target)) == 20
+    source.write_bytes(first + larger)
+    with pytest.raises(UserError, match=r"in\.ts: frames change their size at 0\.80 s"):
+        upscale_video(source, target, twice)
+    assert len(read_frames(target)) == 20  # that of before
+
+
+def test_cover_pictures_are_no_video(tmp_path):
+    for name, match in (("in.mp3", "in.mp3: has no video stream"), ("in.mp4", None)):
+        with av.open(str(tmp_path / name), "w") as output:
+            cover = output.add_stream("mjpeg", rate=25)
+            cover.width, cover.height, cover.pix_fmt = 96, 96, "yuvj420p"
+            cover.disposition = av.stream.Disposition.attached_pic
+            sound = output.add_stream("libmp3lame", rate=44100, layout="mono")
+            clip = output.add_stream("libx264", rate=25) if not match else None
+            if clip:
+                clip.width, clip.height, clip.pix_fmt = 64, 48, "yuv420p"
+            output.mux(cover.encode(av.VideoFrame(96, 96, "yuvj420p")))
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.float32), "fltp", "mono")
+            frame.sample_rate = 44100
+            output.mux(sound.encode(frame))
+            for i, moved in enumerate(moving(5) if clip else []):
+                moved.pts, moved.time_base = i, Fraction(1, 25)
+                output.mux(clip.encode(moved))
+            for stream in filter(None, (cover, sound, clip)):
+                output.mux(stream.encode())
+        if match:
+            with pytest.raises(UserError, match=match):
+                upscale_video(tmp_path / name, tmp_path / "out.mp4", twice)
+        else:
+            upscale_video(tmp_path / name, tmp_path / "out.mp4", twice)
+            assert [(f.width, f.height) for f in read_frames(tmp_path / "out.mp4")] == [(128, 96)] * 5
+
+
 def test_mistakes_are_named(tmp_path):
     source = write_clip(tmp_path / "in.mp4", moving(4), audio="aac")
     (tmp_path / "empty.mp4").touch()

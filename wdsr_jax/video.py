@@ -3,21 +3,15 @@
 Frames are decoded, enlarged and encoded one after another, in memory that does not grow with the clip. Their
 times and durations are kept, whatever the rate, to the resolution of the container (.mkv and .webm: 1 ms).
 Audio, subtitles, chapters and attached fonts are copied without being encoded again. Data streams, cover
-pictures and further video streams are left out.
-
-Colours: frames become RGB by the matrix and range that the stream names, and go back to YCbCr by the same
-matrix, which the result names, too, with primaries and transfer as they were. Where a stream names none,
-BT.709 is taken above 576 lines or 1280 columns, BT.601 below, as players do. The result is 8-bit 4:2:0 in
-limited range: more bits, finer chroma and alpha of a source are lost, and so are HDR's mastering data. Odd
-sizes, which 4:2:0 does not have, are made even by repeating the last row or column. Frames that a display
-matrix turns or mirrors are stored upright. Interlaced frames are enlarged as they are.
+pictures and further video streams are left out. `frames` says what becomes of colours, and of frames that are
+to be shown turned.
 """
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -29,10 +23,20 @@ from tqdm import tqdm
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.files import replacing
+from wdsr_jax.frames import (
+    LIMITED,
+    UNSPECIFIED,
+    colour_matrix,
+    frame_to_rgb,
+    is_turned,
+    make_even,
+    rgb_to_yuv,
+    upright,
+)
 
 try:
     import av
-    from av.video.reformatter import Interpolation, VideoReformatter
+    from av.video.reformatter import VideoReformatter
 except ImportError:
     av = None
 
@@ -48,12 +52,6 @@ WRITABLE_SUFFIXES = {
     ".mkv": ("matroska", "libx264"),
     ".webm": ("webm", "libvpx-vp9"),
 }
-# H.273's numbers of the matrices that swscale knows, and its names for them.
-_MATRICES = {1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
-_BT709, _BT601 = 1, 6
-_UNSPECIFIED = 2
-_LIMITED, _FULL = 1, 2
-_SCALING = "accurate_rnd+full_chroma_int+full_chroma_inp"  # without, swscale darkens by 1 to 2 levels of 255
 
 
 def is_video(path: str | os.PathLike) -> bool:
@@ -166,58 +164,43 @@ def _convert(
     """Writes the enlarged clip to `temporary`; gives the count of frames, and in `damage` what went wrong."""
     copied = [s for s in clip.streams if s.type in ("audio", "subtitle")]
     container, _ = WRITABLE_SUFFIXES[target.suffix.lower()]
-    start = _start(clip)
     options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
     output = av.open(f"file:{temporary}", "w", format=container, options=options)
+    encoder, frames = None, 0
     copies: dict[int, Any] = {}  # by index in the source
-    waiting = []  # packets that come before the first frame, whose size the header needs
-    reformatter = VideoReformatter()
-    encoder = to_yuv = size = None
-    frames, last = 0, None
+    waiting: list[Any] = []  # packets that come before the first frame, whose size the header needs
 
     def copy(packet: Any) -> None:
         if packet.stream.index in copies:
-            _shift(packet, start)
             packet.stream = copies[packet.stream.index]
-            output.mux(packet)
+            try:
+                output.mux(packet)
+            except av.error.ArgumentError:
+                damage.append(f"the times of a stream of {packet.stream.type} run backwards")
 
     try:
-        total = (
-            video.frames or int((video.duration or 0) * video.time_base * (video.average_rate or 0)) or None
-        )
-        with tqdm(total=total, desc=source.name, unit="frame", leave=False) as bar:
-            for item in _contents(clip, video, copied, damage):
+        with tqdm(total=_count(video), desc=source.name, unit="frame", leave=False) as bar:
+            for item in _enlarged(
+                _contents(clip, video, copied, damage), source, clip, video, enlarge, damage
+            ):
                 if isinstance(item, av.Packet):
+                    waiting.append(item)
+                else:
+                    frame, rgb = item
                     if encoder is None:
-                        waiting.append(item)
-                    else:
-                        copy(item)
-                    continue
-                _shift(item, start)
-                if item.pts is None:  # such as AVI's
-                    item.pts = 0 if last is None else last + _duration(video)
-                if last is not None and item.pts <= last:
-                    damage.append(f"the times of frames run backwards after frame {frames}")
-                    continue
-                rgb, turned = _upright(item, _to_rgb(item, reformatter, source))
-                if size is None:
-                    size = rgb.shape
-                elif size != rgb.shape:
-                    raise UserError(
-                        f"{source}: frames change their size after frame {frames}; split it there"
-                    )
-                sr = _even(enlarge(rgb))
-                if encoder is None:
-                    encoder = _add_encoder(output, target, video, item, turned, sr.shape, quality)
-                    copies = _add_copies(output, target, clip, copied)
-                    _start_encoding(output, target, encoder)
-                    to_yuv = _to_yuv(sr.shape, encoder)
+                        encoder = _add_encoder(output, target, video, frame, rgb.shape, quality)
+                        copies = _add_copies(output, target, clip, copied)
+                        _start_encoding(output, target, encoder)
+                        to_yuv = rgb_to_yuv(rgb.shape, encoder.codec_context.colorspace)
+                    yuv = to_yuv(rgb)
+                    yuv.pts, yuv.time_base, yuv.duration = frame.pts, video.time_base, frame.duration
+                    output.mux(encoder.encode(yuv))
+                    frames += 1
+                    bar.update()
+                if encoder:
                     for packet in waiting:
                         copy(packet)
                     waiting.clear()
-                output.mux(encoder.encode(_with_times(to_yuv(sr), item, video)))
-                frames, last = frames + 1, item.pts
-                bar.update()
             if not frames:
                 raise UserError(f"{source}: damaged: no frame of it can be read")
             output.mux(encoder.encode())
@@ -226,6 +209,44 @@ def _convert(
         with suppress(OSError, av.FFmpegError):
             output.close()
     return frames
+
+
+def _count(video: Any) -> int | None:
+    """How many frames there will be, as far as the container says."""
+    seconds = (video.duration or 0) * video.time_base
+    return video.frames or int(seconds * (video.average_rate or 0)) or None
+
+
+def _enlarged(
+    contents: Iterable[Any],
+    source: Path,
+    clip: Any,
+    video: Any,
+    enlarge: Callable[[np.ndarray], np.ndarray],
+    damage: list[str],
+) -> Iterator[Any]:
+    """Packets as they come, and of each frame itself, with its time in the result, and the enlarged RGB."""
+    start = _start(clip)
+    reformatter = VideoReformatter()
+    size = last = None
+    for item in contents:
+        _shift(item, start)
+        if isinstance(item, av.Packet):
+            yield item
+            continue
+        if item.pts is None:  # such as AVI's
+            item.pts = 0 if last is None else last + _duration(video)
+        if last is not None and item.pts <= last:
+            damage.append(f"the times of frames run backwards after {float(last * video.time_base):.2f} s")
+            continue
+        last = item.pts
+        rgb = upright(frame_to_rgb(item, reformatter, source), item)
+        if size not in (None, rgb.shape):
+            raise UserError(
+                f"{source}: frames change their size at {float(last * video.time_base):.2f} s; split it there"
+            )
+        size = rgb.shape
+        yield item, make_even(enlarge(rgb))
 
 
 def _contents(clip: Any, video: Any, copied: Sequence[Any], damage: list[str]) -> Iterator[Any]:
@@ -267,64 +288,8 @@ def _duration(video: Any) -> int:
     return max(1, round(1 / (video.average_rate or video.guessed_rate or 25) / video.time_base))
 
 
-def _matrix(frame: Any, source: Path) -> int:
-    """H.273's number of the matrix between YCbCr and RGB."""
-    matrix = int(frame.colorspace)
-    if matrix in _MATRICES:
-        return matrix
-    if matrix not in (0, _UNSPECIFIED, 3):  # 0 is RGB's, 3 is reserved
-        raise UserError(f"{source}: its colours are coded in a way (matrix {matrix}) that is not read here")
-    return _BT709 if frame.width > 1280 or frame.height > 576 else _BT601
-
-
-def _to_rgb(frame: Any, reformatter: Any, source: Path) -> np.ndarray:
-    """RGB, uint8 (H, W, 3), as stored; chroma where the stream says that it lies."""
-    name = frame.format.name
-    full = frame.color_range == _FULL or frame.format.is_rgb or name.startswith(("yuvj", "gray", "pal"))
-    if frame.color_range == _LIMITED and name.startswith("gray"):
-        full = False
-    if not frame.format.is_rgb:
-        frame.colorspace = _matrix(frame, source)
-    rgb = reformatter.reformat(
-        frame,
-        format="rgb24",
-        src_color_range=_FULL if full else _LIMITED,
-        dst_color_range=_FULL,
-        interpolation=Interpolation.BICUBIC
-        | Interpolation.ACCURATE_RND
-        | Interpolation.FULL_CHR_H_INT
-        | Interpolation.FULL_CHR_H_INP,
-    )
-    return rgb.to_ndarray()
-
-
-def _upright(frame: Any, rgb: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The picture as its display matrix wants it shown, and whether rows have become columns.
-
-    The matrix (ISO/IEC 14496-12, 8.2.2: a b u c d v x y w) maps stored to shown: x' = ax + cy, y' = bx + dy.
-    Only quarter turns and mirrors are done, which is what cameras write.
-    """
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return rgb, False
-    a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
-    if a == d == 0 and b and c:
-        rgb, horizontal, vertical, turned = rgb.swapaxes(0, 1), c, b, True
-    elif b == c == 0 and a and d:
-        horizontal, vertical, turned = a, d, False
-    else:
-        return rgb, False
-    rgb = rgb[:: -1 if vertical < 0 else 1, :: -1 if horizontal < 0 else 1]
-    return np.ascontiguousarray(rgb), turned
-
-
-def _even(rgb: np.ndarray) -> np.ndarray:
-    height, width, _ = rgb.shape
-    return np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-
-
 def _add_encoder(
-    output: Any, target: Path, video: Any, frame: Any, turned: bool, shape: Sequence[int], quality: int | None
+    output: Any, target: Path, video: Any, frame: Any, shape: Sequence[int], quality: int | None
 ) -> Any:
     _, codec = WRITABLE_SUFFIXES[target.suffix.lower()]
     worst = 51 if codec == "libx264" else 63
@@ -342,12 +307,12 @@ def _add_encoder(
     context.time_base = video.time_base
     aspect = video.sample_aspect_ratio
     if aspect:
-        context.sample_aspect_ratio = 1 / aspect if turned else aspect
-    context.colorspace = _matrix(frame, target)
-    context.color_range = _LIMITED
+        context.sample_aspect_ratio = 1 / aspect if is_turned(frame) else aspect
+    context.colorspace = colour_matrix(frame, target)
+    context.color_range = LIMITED
     # 0 and 3 are reserved, and encoders refuse them.
-    context.color_primaries = frame.color_primaries if frame.color_primaries not in (0, 3) else _UNSPECIFIED
-    context.color_trc = frame.color_trc if frame.color_trc not in (0, 3) else _UNSPECIFIED
+    context.color_primaries = frame.color_primaries if frame.color_primaries not in (0, 3) else UNSPECIFIED
+    context.color_trc = frame.color_trc if frame.color_trc not in (0, 3) else UNSPECIFIED
     _copy_description(video, encoder)
     return encoder
 
@@ -391,35 +356,3 @@ def _start_encoding(output: Any, target: Path, encoder: Any) -> None:
             f"{target}: {encoder.codec_context.codec.name} cannot encode frames of"
             f" {encoder.width}x{encoder.height} pixels; use a smaller scale"
         ) from None
-
-
-def _to_yuv(shape: Sequence[int], encoder: Any) -> Callable[[np.ndarray], Any]:
-    """From RGB, uint8 (H, W, 3), to 4:2:0 in the encoder's colours.
-
-    Chroma lies to the left between two rows, as H.264 and VP9 have it where nothing is said. swscale's
-    reformatter would put it in the middle.
-    """
-    height, width, _ = shape
-    matrix = _MATRICES[encoder.codec_context.colorspace]
-    graph = av.filter.Graph()
-    graph.link_nodes(
-        graph.add("buffer", f"video_size={width}x{height}:pix_fmt=rgb24:time_base=1/1"),
-        graph.add(
-            "scale",
-            f"{width}:{height}:flags=bilinear+{_SCALING}:out_color_matrix={matrix}:in_range=full"
-            ":out_range=limited:out_h_chr_pos=0:out_v_chr_pos=128",
-        ),
-        graph.add("format", "pix_fmts=yuv420p"),
-        graph.add("buffersink"),
-    ).configure()
-
-    def to_yuv(rgb: np.ndarray) -> Any:
-        graph.vpush(av.VideoFrame.from_ndarray(rgb, "rgb24"))
-        return graph.vpull()
-
-    return to_yuv
-
-
-def _with_times(frame: Any, source: Any, video: Any) -> Any:
-    frame.pts, frame.time_base, frame.duration = source.pts, video.time_base, source.duration
-    return frame
