@@ -1,8 +1,12 @@
 """Image files and pixel types: the one place where images are opened, rounded and written."""
 
+import ctypes
+import functools
 import io
+import logging
 import os
 import stat
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,6 +19,9 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.files import replacing
+
+# What Pillow logs of damaged files is not for stderr; a handler that the program sets up still gets it.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm")
 
@@ -83,6 +90,8 @@ def open_image(file: BinaryIO, name: str) -> Image.Image:
     head = file.read(32)
     if not head:
         raise UserError(f"{name}: the file is empty")
+    if head[:2] in (b"II", b"MM"):
+        _silence_libtiff()
     file.seek(0)
     try:
         image = Image.open(file, formats=_FORMATS)
@@ -93,6 +102,17 @@ def open_image(file: BinaryIO, name: str) -> Image.Image:
     return image
 
 
+@functools.cache
+def _silence_libtiff() -> None:
+    """Keeps the library below Pillow from writing its own words about damaged files to stderr."""
+    try:
+        set_handler = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler
+    except (AttributeError, OSError):  # built into Pillow, out of reach
+        return
+    set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+    set_handler(None)
+
+
 def _why_not(file: BinaryIO, head: bytes) -> str:
     """Why Pillow does not know a file."""
     for (start, mark), words in _OTHERS.items():
@@ -100,14 +120,14 @@ def _why_not(file: BinaryIO, head: bytes) -> str:
             return words
     if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "not an image"
-    tags = TiffImagePlugin.ImageFileDirectory_v2(head[:16])
+    tags = TiffImagePlugin.ImageFileDirectory_v2(head[: 16 if 43 in head[2:4] else 8])
     file.seek(tags.next)
     tags.load(file)
     bits = max(np.atleast_1d(tags.get(TiffImagePlugin.BITSPERSAMPLE, 1)))
     if 3 in np.atleast_1d(tags.get(TiffImagePlugin.SAMPLEFORMAT, 1)):
         return "floating-point pixels; save it with 8 or 16 bits"
-    if bits > 16:
-        return f"{bits}-bit integers; save it with 8 or 16 bits"
+    if bits > 16 or 2 in np.atleast_1d(tags.get(TiffImagePlugin.SAMPLEFORMAT, 1)):
+        return f"{bits}-bit integers, signed or too long; save it with 8 or 16 bits"
     return f"a kind of TIFF that is not read ({bits} bits); save it anew as RGB with 8 or 16 bits"
 
 
@@ -187,7 +207,8 @@ def save(image: Image.Image, file: BinaryIO, image_format: str, **options) -> No
 
 def reason(error: Exception) -> str:
     """One line on what went wrong, without the file's name."""
-    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    words = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    return "damaged or cut short" if isinstance(error, struct.error) or "decoder error" in words else words
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
