@@ -124,11 +124,9 @@ def perform(run: Run, workdir: Path, sets: dict[str, Sequence[Example]]) -> int:
     scores = {}
     if not diverged:
         scores["validation"] = json.loads((workdir / "evaluation.json").read_text())["validation"]
-        module, params = load_pretrained(workdir)
-        scores |= {
-            name: evaluate(examples, module.scale, module, params, label=name)
-            for name, examples in sets.items()
-        }
+        trained, params = load_pretrained(workdir)
+        for name, examples in sets.items():
+            scores[name] = evaluate(examples, trained.scale, trained, params, label=name)
     module, curves = create_model(run.config.model), read_scalars(workdir)
     result = {
         "variant": run.variant,
