@@ -1,10 +1,14 @@
-"""Strict settings for every test: no silent rank promotion, two CPU devices."""
+"""Settings for every test: no silent rank promotion, two CPU devices, a cache folder of its own."""
 
 import os
 import signal
+import tempfile
 
 # XLA's CPU collectives need a thread pool of twice the devices (main.py sees to it for runs); read at import.
 os.environ.setdefault("NPROC", "4")
+# Images and compiled programs that tests cache by default: not among those of whoever runs them.
+_cache = tempfile.TemporaryDirectory()
+os.environ["XDG_CACHE_HOME"] = _cache.name
 
 import jax
 

@@ -29,6 +29,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+from wdsr_jax.compilation import keep_compilations
 from wdsr_jax.console import ArgumentParser, run_command
 from wdsr_jax.data.paired import Pairs
 from wdsr_jax.data.pairs import Pair, check_pair_sizes, find_pairs, image_size, set_name
@@ -337,6 +338,7 @@ def main() -> None:
         raise UserError(f"--scale must be a whole number from 2 up, not {args.scale}")
     if args.out:
         _check_writable(args.out)
+    keep_compilations()
     module, params = (None, None) if args.model == "bicubic" else load_pretrained(args.model)
     if module is not None and module.scale != args.scale:
         raise UserError(f"--scale={args.scale}: {args.model} is a model for x{module.scale}")

@@ -57,9 +57,11 @@ def main() -> int:
     _widen_cpu_pool()
     import jax
 
+    from wdsr_jax.compilation import keep_compilations
     from wdsr_jax.train import train_and_evaluate
 
     config, workdir = parse_arguments(sys.argv[1:])
+    keep_compilations()
     devices = jax.devices()
     logging.info("%d x %s, %d processes", len(devices), devices[0].device_kind, jax.process_count())
     return train_and_evaluate(config, workdir)

@@ -277,6 +277,8 @@ def main() -> int:
     todo = [job for job in jobs if args.overwrite or not job.target.exists()]
     if len(todo) < len(jobs):
         logging.info("%d of %d are there already (--overwrite redoes them)", len(jobs) - len(todo), len(jobs))
+        if args.compare:
+            logging.info("%s will show only what is enlarged now", args.compare)
     failed = []
     with contextlib.ExitStack() as stack:
         compare = stack.enter_context(comparison_page(args.compare)) if args.compare else None
