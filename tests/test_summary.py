@@ -69,6 +69,26 @@ def test_layers_are_in_order_and_add_up(monkeypatch, capsys):
     assert "9x9" in total  # 2 * (1 + 2 + 1) + 1
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        dict(name="wdsr_a", scale=3, filters=4, blocks=3, expansion=2),
+        dict(name="wdsr_b", scale=2, filters=4, blocks=3, norm="batch"),
+        *(dict(name="edsr", scale=scale, filters=2, blocks=2) for scale in (2, 3, 4, 8)),
+    ],
+)
+def test_receptive_fields_end_at_the_radius_of_the_network(fields):
+    module = create_model(fields)
+    found = summary.receptive_fields(module)
+    assert list(found) == [layer.name for layer in summary.layers(module)]
+    assert found["head"] == 3
+    assert found["tail"] == 2 * module.radius + 1
+    if fields["name"] == "wdsr_a":
+        assert (found["skip"], found["block_0.expand"], found["block_2.project"]) == (5, 5, 15)
+    if fields["name"] == "edsr":
+        assert (found["body"], found["up_0"]) == (13, 15)
+
+
 def test_all_networks_and_scales_in_one_table(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["summary", "--all"])
     monkeypatch.setattr(summary, "_SCALES", (2, 4))  # the others take as long again

@@ -8,7 +8,8 @@ counted as all others; at x3, which does not divide 1280, the LR image has 1280 
 floating-point operations of the whole program instead, at the nearest LR image that has whole pixels, and
 leaves out products with the zeros of the padding; half of them are shown. Activations are the elements
 that the convolutions put out (arXiv:2003.13678, section 3). Networks are counted as they are for inference,
-with their norm folded; parameters as they are trained.
+with their norm folded; parameters as they are trained. The receptive field is that of all output pixels which
+lie in one LR pixel, in LR pixels.
 """
 
 import functools
@@ -18,6 +19,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from wdsr_jax.config import check_config, override_all, read_config
 from wdsr_jax.console import ArgumentParser, run_command
@@ -92,6 +94,33 @@ def layers(module: nn.Module) -> list[Layer]:
     return found
 
 
+def receptive_fields(module: nn.Module) -> dict[str, int]:
+    """By convolution: LR pixels a side that what it puts out for one LR pixel depends on.
+
+    Measured: a single LR pixel is set, in one row, and each convolution's output followed as far as it goes.
+    """
+    found: dict[str, int] = {}
+    centre = module.radius
+    lr = jnp.zeros((1, 1, 2 * centre + 1, 3)).at[:, :, centre].set(1)
+    module = module.clone(norm="none", mean=(0, 0, 0), dtype=jnp.dtype("float32"))
+    params = jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
+    params = jax.tree.map_with_path(
+        lambda path, leaf: (jnp.ones if path[-1].key == "kernel" else jnp.zeros)(leaf.shape), params
+    )
+
+    def follow(call, args, kwargs, context):
+        out = call(*args, **kwargs)
+        if isinstance(context.module, Conv) and context.method_name == "__call__":
+            out = jnp.sign(out)  # where it is not zero, lest it should grow beyond float32
+            columns = np.flatnonzero(np.asarray(out).any((0, 1, 3))) // (out.shape[2] // lr.shape[2])
+            found[".".join(context.module.path)] = 2 * int(abs(columns - centre).max()) + 1
+        return out
+
+    with nn.intercept_methods(follow):
+        module.apply({"params": params}, lr)
+    return found
+
+
 def multiply_adds(module: nn.Module) -> float:
     """Of a network, for an output of 1280x720 pixels, by the usual convention."""
     return sum(layer.multiply_adds for layer in layers(module))
@@ -126,6 +155,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def layer_table(module: nn.Module) -> str:
     """Layer by layer, in Markdown."""
+    fields = receptive_fields(module)
     rows = [
         [
             layer.name,
@@ -135,11 +165,12 @@ def layer_table(module: nn.Module) -> str:
             f"{layer.parameters:,}",
             _giga(layer.multiply_adds),
             f"{layer.activations / 1e6:.2f}",
+            f"{fields[layer.name]}x{fields[layer.name]}",
         ]
         for layer in layers(module)
     ]
     head = ["convolution", "kernel", "channels", "LR", "parameters", "multiply-adds, G", "activations, M"]
-    return markdown_table(head, rows)
+    return markdown_table([*head, "receptive field"], rows)
 
 
 def network_table(networks: Sequence[tuple[str, nn.Module]]) -> str:
@@ -159,7 +190,7 @@ def network_table(networks: Sequence[tuple[str, nn.Module]]) -> str:
             ]
         )
     head = ["network", "scale", "parameters", "multiply-adds, G", "XLA's, G", "activations, M"]
-    return markdown_table([*head, "receptive field, LR pixels"], rows)
+    return markdown_table([*head, "receptive field"], rows)
 
 
 def _giga(count: float) -> str:
