@@ -41,7 +41,7 @@ def upscale(tmp_path, monkeypatch, weights, caplog):
     def run(*arguments, model=weights, scale="--scale=2"):
         caplog.clear()
         options = [scale] * bool(scale) + [f"--model={model}"] * bool(model)
-        monkeypatch.setattr(sys, "argv", ["upscale", *map(str, arguments), *options])
+        monkeypatch.setattr(sys, "argv", ["upscale", *options, *map(str, arguments)])  # whose options win
         with caplog.at_level(logging.INFO):
             return upscale_files.main(), caplog.messages
 
@@ -104,13 +104,15 @@ def test_a_broken_file_is_named_and_the_others_are_done(upscale):
         photo(f"in/{name}")
     Path("in/broken.jpg").write_bytes(b"")
     Path("in/cut.png").write_bytes(Path("in/a.png").read_bytes()[:-30])
+    frames = [Image.new("L", (4, 4), grey) for grey in (0, 255)]
+    frames[0].save("in/moving.gif", save_all=True, append_images=frames[1:])
     code, messages = upscale("in", "--out=big")
     assert code == 1
     assert files("big") == ["a.png", "z.png"]
     assert [m.split(":")[0] for m in messages] == [
-        *("in/broken.jpg", "in/cut.png", "2 enlarged, into big", "2 of 4 failed"),
+        *("in/broken.jpg", "in/cut.png", "in/moving.gif", "2 enlarged, into big", "3 of 5 failed"),
     ]
-    assert messages[-1] == "2 of 4 failed: in/broken.jpg, in/cut.png"
+    assert messages[-1] == "3 of 5 failed: in/broken.jpg, in/cut.png, in/moving.gif"
 
 
 def test_names_and_formats(upscale):
@@ -209,6 +211,10 @@ def test_consistent_says_what_is_left(upscale):
         (["a.png", "--out=b.png", "--quality=101"], "--quality=101: 1 to 100"),
         (["a.png", "--out=b.png", "--width=3"], "give the size as one of"),
         (["a.png", "-", "--out=b.png"], "- is for a single photograph"),
+        (
+            ["a.png", "--out=b.png", "--model=nothing"],
+            "nothing: no such file or workdir, nor a shipped model",
+        ),
         (["a.png"], "--out"),
         (["--out=b.png"], "IN"),
         (["a.png", "--out=b.png", "--format=gif"], "--format: invalid choice"),
@@ -239,7 +245,6 @@ def test_a_scale_is_a_number_above_0(upscale, scale):
     [
         (["--out=b.jpg", "--width=70000"], "a.png: 70000 x 52500 pixels are too many for JPEG"),
         (["--out=b.png", "--scale=1e6"], "a.png: 8000000 x 6000000 pixels take 144000.0 GB of memory and"),
-        (["--out=b.png", "--model=nothing"], "nothing: no such file or workdir, nor a shipped model"),
         (["--out=b.png", "--tile=6"], "--tile=6: "),
         (["--out=a.png/b.png"], "a.png: the folder cannot be made"),
     ],

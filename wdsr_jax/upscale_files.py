@@ -43,6 +43,8 @@ _EXAMPLES = """examples:
   python -m wdsr_jax.upscale photos/ --out=big/ --width=3840 --format=webp
   python -m wdsr_jax.upscale clip.mp4 --out=big.mp4 --scale=2
 """
+# What a folder is searched for.
+_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".jp2", ".jfif", *VIDEO_SUFFIXES)
 # Image formats in which an output stays; of the others (GIF, BMP, JPEG 2000, PPM) PNG is made.
 _KEPT_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".avif")
 
@@ -145,8 +147,7 @@ def _expand(name: str, out: Path) -> Iterator[tuple[Path, Path]]:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if _is_picture(file, path, out))
         if not files:
-            endings = ", ".join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))
-            raise UserError(f"{name}: no image or video in it (by ending: {endings})")
+            raise UserError(f"{name}: no image or video in it (by ending: {', '.join(_SUFFIXES)})")
         yield from ((file, file.relative_to(path)) for file in files)
     elif path.exists():
         yield path, Path(path.name)
@@ -162,7 +163,7 @@ def _expand(name: str, out: Path) -> Iterator[tuple[Path, Path]]:
 
 def _is_picture(file: Path, root: Path, out: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    known = file.suffix.lower() in {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES}
+    known = file.suffix.lower() in _SUFFIXES
     # An --out in the folder holds outputs of an earlier run; one that is the folder does not.
     out, root = out.resolve(), root.resolve()
     is_output = root in out.parents and out in file.resolve().parents
@@ -274,6 +275,8 @@ def main() -> int:
         _through_pipes(args)
         return 0
     jobs = find_jobs(args)
+    if args.model:
+        _load(args.model)  # what is wrong with it is said once, not for each file
     todo = [job for job in jobs if args.overwrite or not job.target.exists()]
     if len(todo) < len(jobs):
         logging.info("%d of %d are there already (--overwrite redoes them)", len(jobs) - len(todo), len(jobs))
