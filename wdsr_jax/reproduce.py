@@ -187,11 +187,16 @@ def main() -> int:
         raise UserError(f"--seeds must be a whole number from 1 up, not {seeds}")
     runs = plan(args.experiment, args.budget, seeds, config)
     sets = {set_name(folder): examples_of_folder(folder, config.model.scale) for folder in args.sets}
-    return perform_all(args.experiment, runs, args.workdir, args.out or args.workdir, sets)
+    return perform_all(args.experiment, args.budget, runs, args.workdir, args.out or args.workdir, sets)
 
 
 def perform_all(
-    experiment: str, runs: Sequence[Run], workdir: Path, out: Path, sets: dict[str, Sequence[Example]]
+    experiment: str,
+    budget: str,
+    runs: Sequence[Run],
+    workdir: Path,
+    out: Path,
+    sets: dict[str, Sequence[Example]],
 ) -> int:
     """Makes the runs that have no result yet, and writes the report after each; as `perform` returns.
 
@@ -221,8 +226,8 @@ def perform_all(
                 return code
             results[run.folder] = finished(workdir, run, sets)
             bar.update(costs[run.folder])
-            write_report(experiment, [result for result in results.values() if result], len(runs), out)
-    print(write_report(experiment, [result for result in results.values() if result], len(runs), out))
+            write_report(experiment, budget, list(filter(None, results.values())), len(runs), out)
+    print(write_report(experiment, budget, list(results.values()), len(runs), out))
     return 0
 
 

@@ -69,7 +69,7 @@ def _curves(experiment: str, groups: Mapping) -> Any:
             style = dict(
                 color=_COLOURS[variants.index(variant)], linestyle=_DASHES[levels.index(level) % len(_DASHES)]
             )
-            label = f"{variant}, {level:g}" + (" blocks" if experiment == "blocks" else "")
+            label = f"{variant}, {level:g}" + (_of_blocks(level) if experiment == "blocks" else "")
             by_step: dict[int, list[float]] = {}
             for result in group:
                 for step, value in result[key]:
@@ -92,6 +92,10 @@ def _curves(experiment: str, groups: Mapping) -> Any:
             axis.set_ylabel("validation PSNR, RGB, dB")
     axes[0][1].legend(fontsize="small")
     return figure
+
+
+def _of_blocks(count: float) -> str:
+    return " block" if count == 1 else " blocks"
 
 
 def _cost(groups: Mapping, paper: Mapping) -> Any:

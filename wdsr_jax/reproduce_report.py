@@ -1,6 +1,7 @@
 """The tables of `reproduce`: what was measured, how far seeds differ, and the paper's figures beside."""
 
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -37,11 +38,12 @@ Result = dict[str, Any]  # see `reproduce.perform`
 Groups = dict[tuple[float, str], list[Result]]  # by level and variant: the seeds
 
 
-def write_report(experiment: str, results: Sequence[Result], planned: int, out: Path) -> str:
+def write_report(experiment: str, budget: str, results: Sequence[Result], planned: int, out: Path) -> str:
     """Writes EXPERIMENT.md and .json and the plots, PNG and SVG, to `out`.
 
     Args:
         experiment: `blocks` or `norms`.
+        budget: `full` or `cpu`.
         results: of the runs made so far, see `reproduce.perform`.
         planned: how many runs there will be.
         out: folder.
@@ -55,7 +57,9 @@ def write_report(experiment: str, results: Sequence[Result], planned: int, out: 
     groups: Groups = {}
     for result in sorted(results, key=lambda result: result["level"]):  # stable: variants keep their order
         groups.setdefault((result["level"], result["variant"]), []).append(result)
-    parts = [f"# {_TITLES[experiment]}", _setting(results, planned), _scores_table(experiment, groups)]
+    command = f"Made by `python -m wdsr_jax.reproduce {experiment} --budget={budget}`: "
+    parts = [f"# {_TITLES[experiment]}", textwrap.fill(command + _setting(results, planned), 110)]
+    parts += [_scores_table(experiment, groups)]
     parts += [_claims_table(experiment, groups), _FOOTNOTES.strip()]
     for name, files in reproduce_plots.draw(experiment, groups, PAPER).items():
         for suffix, data in files.items():
@@ -63,8 +67,17 @@ def write_report(experiment: str, results: Sequence[Result], planned: int, out: 
         parts.append(f"![{name.replace('_', ' ')}]({name}.png)")
     text = "\n\n".join(parts) + "\n"
     write_whole(out / f"{experiment}.md", text.encode())
-    write_whole(out / f"{experiment}.json", (json.dumps(list(results), indent=1) + "\n").encode())
+    lines = ",\n".join(json.dumps(_portable(result)) for result in results)  # one a run
+    write_whole(out / f"{experiment}.json", f"[\n{lines}\n]\n".encode())
     return text
+
+
+def _portable(result: Result) -> Result:
+    """Without the paths of the machine that it was made on."""
+    data = {
+        key: value for key, value in result["config"]["data"].items() if not key.endswith(("root", "dir"))
+    }
+    return result | {"config": result["config"] | {"data": data}}
 
 
 def diverged(result: Result) -> bool:
@@ -88,7 +101,7 @@ def _setting(results: Sequence[Result], planned: int) -> str:
     rates = sorted({result["config"]["train"]["learning_rate"] for result in results})
     patch = f"{data['patch_size']}x{data['patch_size']}"
     return (
-        f"{len(results)} of {planned} runs made. x{config['model']['scale']}, {train['steps']:,} steps of "
+        f"{len(results)} of {planned} runs. x{config['model']['scale']}, {train['steps']:,} steps of "
         f"{data['batch_size']} patches of {patch} LR pixels, loss {train['loss']}, Adam at "
         f"{' and '.join(f'{rate:g}' for rate in rates)}, schedule {train['schedule']}, weights averaged by "
         f"{train['ema_decay']:g}; data: {data['source']}; seeds {', '.join(map(str, seeds))}."
