@@ -75,6 +75,14 @@ def test_a_folder_keeps_its_structure(upscale):
     assert read_image("big/sub/b.png").shape == (12, 16, 3)
 
 
+def test_a_name_with_a_dot_is_a_folder_where_it_says_so(upscale):
+    photo("a.png")
+    assert upscale("a.png", "--out=v1.5/")[0] == 0
+    assert files("v1.5") == ["a.png"]
+    assert upscale("a.png", "--out=v1.5", "--overwrite")[0] == 0  # it exists
+    assert files("v1.5") == ["a.png"]
+
+
 def test_what_is_done_is_not_done_again(upscale):
     for name in ("a.png", "b.png"):
         photo(f"in/{name}")
@@ -156,9 +164,10 @@ def test_the_shipped_network_of_the_next_larger_scale_is_taken(factor, scale):
 def test_without_shipped_weights_it_says_how_to_get_some(upscale, monkeypatch):
     photo("a.png")
     monkeypatch.setattr(upscale_files, "list_pretrained", lambda: [])
-    code, messages = upscale("a.png", "--out=b.png", model=None)
-    assert code == 1
-    assert messages[0] == "no weights are shipped with this package; name yours with --model=WORKDIR or FILE"
+    with pytest.raises(
+        UserError, match=r"^no weights are shipped with this package; name yours with --model="
+    ):
+        upscale("a.png", "--out=b.png", model=None)
 
 
 def test_photographs_stay_what_they_are(upscale):
@@ -189,8 +198,8 @@ def test_consistent_says_what_is_left(upscale):
     code, messages = upscale("a.png", "--out=b.png", "--consistent")
     assert code == 0
     assert messages[0].startswith("a.png: the bicubic downscale of the result differs from it by ")
-    code, messages = upscale("a.png", "--out=c.png", "--consistent", "--scale=3", scale=None)
-    assert (code, messages[0]) == (1, "a.png: --consistent is for a scale that a network has, here 2")
+    with pytest.raises(UserError, match=r"a.png: --consistent is for a scale that a network has, here 2"):
+        upscale("a.png", "--out=c.png", "--consistent", "--scale=3")
 
 
 @pytest.mark.parametrize(
@@ -207,6 +216,7 @@ def test_consistent_says_what_is_left(upscale):
             "sub/b_x2.png: is an input",
         ),
         (["a.png", "b.png", "--out=a.jpg"], "--out=a.jpg: is a file, but several outputs need a folder"),
+        (["a.png", "--out=b.pgn"], "b.pgn: no image format that can be written ends in '.pgn'"),
         (["a.png", "--out=b.png", "--name={what}"], "--name={what}: may hold"),
         (["a.png", "--out=b.png", "--quality=101"], "--quality=101: 1 to 100"),
         (["a.png", "--out=b.png", "--width=3"], "give the size as one of"),
@@ -252,12 +262,8 @@ def test_a_scale_is_a_number_above_0(upscale, scale):
 def test_what_cannot_work_is_said_before_the_work(upscale, arguments, message):
     photo("a.png")
     given = {argument.split("=")[0] for argument in arguments}
-    scale = None if given & {"--scale", "--width"} else "--scale=2"
-    code, messages = upscale(
-        "a.png", *arguments, scale=scale, **({"model": None} if "--model" in given else {})
-    )
-    assert code == 1
-    assert messages[0].startswith(message)
+    with pytest.raises(UserError, match=f"^{message}"):
+        upscale("a.png", *arguments, scale=None if given & {"--scale", "--width"} else "--scale=2")
     assert files(".") == ["a.png"]
 
 

@@ -120,7 +120,9 @@ def find_jobs(args: argparse.Namespace) -> list[Job]:
     out = Path(args.out)
     found = [(path, inner) for name in args.inputs for path, inner in _expand(name, out)]
     single = len(args.inputs) == len(found) == 1 and not os.path.isdir(args.inputs[0])
-    to_file = single and out.suffix.lower() in {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES} and not out.is_dir()
+    to_file = single and bool(out.suffix) and not args.out.endswith("/") and not out.is_dir()
+    if to_file and not is_video(out):
+        format_of(out)  # names the endings that there are; a folder of such a name ends in "/"
     if out.exists() and not out.is_dir() and not to_file:
         raise UserError(f"--out={out}: is a file, but several outputs need a folder")
     jobs: list[Job] = []
@@ -296,6 +298,8 @@ def main() -> int:
                 else:
                     _enlarge_file(job, args, bar, compare)
             except UserError as error:
+                if len(jobs) == 1:
+                    raise
                 logging.warning("%s", error)
                 failed.append(str(job.source))
                 bar.total -= _megapixels(job) - (bar.n - before)
