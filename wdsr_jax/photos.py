@@ -23,7 +23,7 @@ from wdsr_jax.images import dihedral, encoding, open_file, open_image, reading, 
 from wdsr_jax.metadata import SEGMENT, Metadata, jpeg_iptc, png_chunks, read_metadata
 from wdsr_jax.png import write_png
 from wdsr_jax.rows import interleaved, row_ranges
-from wdsr_jax.tiff import ICC_PROFILE, IPTC, XMP, Page, grey_pages, read_pages, write_tiff
+from wdsr_jax.tiff import ICC_PROFILE, IPTC, XMP, Page, first_page, grey_pages, write_tiff
 
 # By EXIF's number: the symmetry (see `dihedral`) that turns the stored pixels upright.
 _UPRIGHT = {2: 1, 3: 3, 4: 2, 5: 4, 6: 6, 7: 7, 8: 5}
@@ -54,7 +54,8 @@ class _Format(NamedTuple):
 _FORMATS = {
     "png": _Format((".png",), 2**31 - 1, alpha=True),
     "jpeg": _Format((".jpg", ".jpeg", ".jpe", ".jfif"), 65_500),  # libjpeg's
-    "webp": _Format((".webp",), 16_383, alpha=True),
+    # WebP holds 512 KB of how its blocks are coded: far above this size libwebp fails, after minutes.
+    "webp": _Format((".webp",), 16_383, 2**27, alpha=True),
     "tiff": _Format((".tif", ".tiff"), 2**31 - 1, alpha=True),
     "avif": _Format((".avif",), 32_768, 2**28, alpha=True),  # what libavif reads, and so browsers
     "bmp": _Format((".bmp",), 2**31 - 1, 2**30),
@@ -214,12 +215,12 @@ def _page(file: BinaryIO, name: str) -> Page | None:
         return None
     if head[:4] == b"MM\0+":
         raise UserError(f"{name}: big-endian BigTIFF is not read; save it anew")
-    pages = read_pages(file)
-    if not pages or head[8:] == b"CR" or 0xC612 in pages[0].tags:  # thumbnails only, Canon's CR2, DNG
+    page, count = first_page(file)
+    if page is None or head[8:] == b"CR" or 0xC612 in page.tags:  # thumbnails only, Canon's CR2, DNG
         raise UserError(f"{name}: camera raw is not read; develop it to TIFF first")
-    if len(pages) > 1:
-        raise UserError(f"{name}: {len(pages)} pages; save the page you want as a file of its own")
-    return pages[0]
+    if count > 1:
+        raise UserError(f"{name}: {count} pages; save the page you want as a file of its own")
+    return page
 
 
 def _turn(image: Image.Image) -> int:

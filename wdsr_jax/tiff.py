@@ -35,7 +35,7 @@ _DESCRIPTIVE = {
 }
 _BELOW = {0: (EXIF_IFD, GPS_IFD), EXIF_IFD: (INTEROPERABILITY_IFD,), GPS_IFD: (), INTEROPERABILITY_IFD: ()}
 _BYTE, _SHORT, _LONG, _RATIONAL, _UNDEFINED, _LONG8 = 1, 3, 4, 5, 7, 16
-_MOST_BYTES = 2**26  # of one value: more is damage
+_MOST_BYTES, _MOST_PAGES = 2**26, 10_000  # more is damage, or an attack
 
 
 class Value(NamedTuple):
@@ -53,10 +53,17 @@ class Value(NamedTuple):
 Directory = dict[int, "Value | Directory"]
 
 
-def read_directory(file: BinaryIO, order: str, start: int, big: bool = False, of: int = 0) -> Directory:
+def read_directory(
+    file: BinaryIO,
+    order: str,
+    start: int,
+    big: bool = False,
+    of: int = 0,
+    only: tuple[int, ...] | None = None,
+) -> Directory:
     """The tags of the directory at `start`, and of the Exif, GPS and interoperability directories below it.
 
-    Values that lie outside of the file are left out.
+    Values that lie outside of the file are left out, and those after the first 64 MB.
 
     Args:
         file: a TIFF file or an EXIF block.
@@ -64,6 +71,7 @@ def read_directory(file: BinaryIO, order: str, start: int, big: bool = False, of
         start: position in the file.
         big: BigTIFF.
         of: the tag that led to it; 0 for the first directory.
+        only: the tags to read; None: all.
 
     Raises:
         struct.error: there is no directory.
@@ -74,7 +82,10 @@ def read_directory(file: BinaryIO, order: str, start: int, big: bool = False, of
     size = struct.calcsize(order + entry)
     table = file.read(min(count, 4096) * size)
     directory: Directory = {}
+    left = _MOST_BYTES
     for tag, kind, count, data in struct.iter_unpack(order + entry, table[: len(table) // size * size]):
+        if only is not None and tag not in only:
+            continue
         length = TYPE_BYTES.get(kind, 0) * count
         position = struct.unpack(order + ("Q" if big else "I"), data)[0]
         if position >= 2**63:  # farther than a file can be
@@ -86,7 +97,8 @@ def read_directory(file: BinaryIO, order: str, start: int, big: bool = False, of
                 continue
         elif 0 < length <= inline:
             directory[tag] = Value(kind, data[:length])
-        elif inline < length <= _MOST_BYTES:
+        elif inline < length <= left:
+            left -= length
             file.seek(position)
             data = file.read(length)
             if len(data) == length:
@@ -155,8 +167,11 @@ class Page(NamedTuple):
         )
 
 
-def read_pages(file: BinaryIO) -> list[Page]:
-    """The pages of a TIFF file with pictures of full size: neither thumbnails nor masks.
+def first_page(file: BinaryIO) -> tuple[Page | None, int]:
+    """The first page of a TIFF file that is a picture of full size, neither thumbnail nor mask; None without.
+
+    Returns:
+        The page, and how many such pages there are.
 
     Raises:
         struct.error: damage.
@@ -166,20 +181,22 @@ def read_pages(file: BinaryIO) -> list[Page]:
     order = "<" if head[:2] == b"II" else ">"
     big = 43 in head[2:4]
     (start,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
-    pages, seen = [], set()
-    while 0 < start < 2**63 and start not in seen:
-        page = Page(len(seen), order, big, read_directory(file, order, start, big))
-        seen.add(start)
+    found, count, seen = None, 0, set()
+    while 0 < start < 2**63 and start not in seen and len(seen) < _MOST_PAGES:
+        page = Page(len(seen), order, big, read_directory(file, order, start, big, only=(254, 255)))
         if not page.number(254, 0) & 5 and page.number(255, 1) != 2:
-            pages.append(page)
+            count += 1
+            if found is None:
+                found = page._replace(tags=read_directory(file, order, start, big))
+        seen.add(start)
         file.seek(start)
-        (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
-        file.seek(min(count * (20 if big else 12), 2**62), 1)
+        (entries,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
+        file.seek(min(entries * (20 if big else 12), 2**62), 1)
         end = file.read(8 if big else 4)
         if len(end) < (8 if big else 4):
             break
         (start,) = struct.unpack(order + ("Q" if big else "I"), end)
-    return pages
+    return found, count
 
 
 def grey_pages(file: BinaryIO, page: Page) -> list[io.BytesIO]:
