@@ -71,7 +71,7 @@ def read_directory(
         start: position in the file.
         big: BigTIFF.
         of: the tag that led to it; 0 for the first directory.
-        only: the tags to read; None: all.
+        only: the tags to read; empty: all.
 
     Raises:
         struct.error: there is no directory.
@@ -84,7 +84,7 @@ def read_directory(
     directory: Directory = {}
     left = _MOST_BYTES
     for tag, kind, count, data in struct.iter_unpack(order + entry, table[: len(table) // size * size]):
-        if only is not None and tag not in only:
+        if only and tag not in only:
             continue
         length = TYPE_BYTES.get(kind, 0) * count
         position = struct.unpack(order + ("Q" if big else "I"), data)[0]
