@@ -42,8 +42,8 @@ def read_channels(image: Image.Image, page: Page | None, again: Callable, name: 
     if mode in ("1", "L", "RGB"):
         pixels = np.asarray(image.convert("L") if mode == "1" else image)
         key = image.info.get("transparency") if image.format == "PNG" else None
-        if raw_mode in ("L;2", "L;4") and key is not None:
-            key *= 85 if raw_mode == "L;2" else 17  # as Pillow scales the pixels
+        if raw_mode in ("1", "L;2", "L;4") and key is not None:  # as Pillow scales the pixels
+            key = {"1": 255 * bool(key), "L;2": 85 * key, "L;4": 17 * key}[raw_mode]
         return _with_key(pixels.reshape(*pixels.shape[:2], -1), key)  # (H, W, 1 or 3)
     if mode in ("CMYK", "LAB"):
         return np.asarray(_to_srgb(image))

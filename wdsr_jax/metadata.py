@@ -41,12 +41,8 @@ def read_metadata(image: Image.Image, file: BinaryIO, page: Page | None, colours
     """What a loaded image holds; what is damaged is left out."""
     info = image.info
     if page:
-        exif, icc, xmp, iptc = (
-            page.exif(),
-            page.bytes_of(ICC_PROFILE),
-            page.bytes_of(XMP),
-            page.bytes_of(IPTC),
-        )
+        exif = page.exif()
+        icc, xmp, iptc = page.bytes_of(ICC_PROFILE), page.bytes_of(XMP), page.bytes_of(IPTC)
     else:
         exif = info.get("exif") or b""
         if not exif and (text := info.get("Raw profile type exif") or info.get("Raw profile type APP1")):
@@ -85,9 +81,8 @@ def _dpi(value: object) -> tuple[float, float] | None:
         across, down = (float(number) for number in value)
     except (TypeError, ValueError, ArithmeticError):
         return None
-    return (
-        (across, down) if 1 <= across < 65536 and 1 <= down < 65536 else None
-    )  # also where one is no number
+    # Neither holds where a number is NaN.
+    return (across, down) if 1 <= across < 65536 and 1 <= down < 65536 else None
 
 
 def png_chunks(metadata: Metadata, exif: bytes, xmp: bytes) -> list[tuple[bytes, bytes]]:
@@ -107,10 +102,6 @@ def png_chunks(metadata: Metadata, exif: bytes, xmp: bytes) -> list[tuple[bytes,
 
 def jpeg_iptc(record: bytes) -> bytes:
     """A marker segment that holds an IPTC record, as Photoshop began it."""
-    data = (
-        b"Photoshop 3.0\x008BIM\x04\x04\0\0"
-        + struct.pack(">I", len(record))
-        + record
-        + bytes(len(record) % 2)
-    )
+    data = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + struct.pack(">I", len(record))
+    data += record + bytes(len(record) % 2)
     return b"\xff\xed" + struct.pack(">H", 2 + len(data)) + data if record and len(data) <= SEGMENT else b""

@@ -54,12 +54,7 @@ Directory = dict[int, "Value | Directory"]
 
 
 def read_directory(
-    file: BinaryIO,
-    order: str,
-    start: int,
-    big: bool = False,
-    of: int = 0,
-    only: tuple[int, ...] | None = None,
+    file: BinaryIO, order: str, start: int, big: bool = False, of: int = 0, only: tuple[int, ...] = ()
 ) -> Directory:
     """The tags of the directory at `start`, and of the Exif, GPS and interoperability directories below it.
 
@@ -146,12 +141,10 @@ class Page(NamedTuple):
     def number(self, tag: int, default: int) -> int:
         """The first number of an integer tag."""
         value = self.tags.get(tag)
-        letter = (
-            {_BYTE: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q"}.get(value.kind)
-            if isinstance(value, Value)
-            else None
-        )
-        return struct.unpack_from(self.order + letter, value.data)[0] if letter else default
+        letters = {_BYTE: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q"}
+        if not isinstance(value, Value) or value.kind not in letters:
+            return default
+        return struct.unpack_from(self.order + letters[value.kind], value.data)[0]
 
     def bytes_of(self, tag: int) -> bytes:
         """The bytes of a tag's value; empty where the page has none."""
@@ -161,10 +154,10 @@ class Page(NamedTuple):
     def exif(self) -> bytes:
         """What the page says about the photograph, as an EXIF block; empty where it says nothing."""
         tags = {tag: value for tag, value in self.tags.items() if tag in _DESCRIPTIVE}
+        if not tags:
+            return b""
         mark = b"II*\0" if self.order == "<" else b"MM\0*"
-        return (
-            mark + struct.pack(self.order + "I", 8) + packed_directory(tags, self.order, 8) if tags else b""
-        )
+        return mark + struct.pack(self.order + "I", 8) + packed_directory(tags, self.order, 8)
 
 
 def first_page(file: BinaryIO) -> tuple[Page | None, int]:
@@ -221,9 +214,8 @@ def grey_pages(file: BinaryIO, page: Page) -> list[io.BytesIO]:
     content = file.read()
     content += bytes(len(content) % 2)
 
-    tags = {
-        tag: value for tag, value in page.tags.items() if tag not in (274, 338)
-    }  # orientation, extra samples
+    gone = (274, XMP, 338)  # orientation, which XMP may give as well; extra samples
+    tags = {tag: value for tag, value in page.tags.items() if tag not in gone}
     short = functools.partial(struct.pack, page.order + "H")
     tags |= {258: Value(_SHORT, short(16)), 262: Value(_SHORT, short(1)), 277: Value(_SHORT, short(1))}
     tags |= {284: Value(_SHORT, short(1)), 339: Value(_SHORT, short(1))}
@@ -240,11 +232,8 @@ def grey_pages(file: BinaryIO, page: Page) -> list[io.BytesIO]:
             tags[tag] = Value(kind, data[channel * part : (channel + 1) * part])
         end = struct.pack(page.order + ("Q" if page.big else "I"), len(content))
         head = content[:8] + end if page.big else content[:4] + end
-        files.append(
-            io.BytesIO(
-                head + content[len(head) :] + packed_directory(tags, page.order, len(content), page.big)
-            )
-        )
+        directory = packed_directory(tags, page.order, len(content), page.big)
+        files.append(io.BytesIO(head + content[len(head) :] + directory))
     return files
 
 
@@ -254,13 +243,9 @@ def grey_alpha(image: np.ndarray, page: Page) -> np.ndarray:
     if page.number(317, 1) != 2:
         return image
     step = page.number(322, image.shape[1])  # each tile, or each row, begins anew
-    return np.concatenate(
-        [
-            np.cumsum(image[:, start : start + step], axis=1, dtype=np.uint16)
-            for start in range(0, image.shape[1], max(step, 1))
-        ],
-        axis=1,
-    )
+    starts = range(0, image.shape[1], max(step, 1))
+    parts = [np.cumsum(image[:, start : start + step], axis=1, dtype=np.uint16) for start in starts]
+    return np.concatenate(parts, axis=1)
 
 
 def write_tiff(
@@ -313,9 +298,9 @@ def write_tiff(
 
     big = end > 2**32 - 2**27  # room for the directory
     tags: Directory = {tag: value for tag, value in _directory_of(exif).items() if tag in _DESCRIPTIVE}
-    tags |= {
-        tag: Value(_BYTE if tag == XMP else _UNDEFINED, data) for tag, data in (others or {}).items() if data
-    }
+    for tag, data in (others or {}).items():
+        if data:
+            tags[tag] = Value(_BYTE if tag == XMP else _UNDEFINED, data)
     tags |= {
         256: numbers(_LONG, width),
         257: numbers(_LONG, height),
