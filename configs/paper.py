@@ -19,8 +19,10 @@ def get_config(budget: str) -> ConfigDict:
     config = with_variant(2, "wdsr_a")
     if budget == "cpu":
         config.model.update(filters=16, blocks=8)
-        config.data.update(patch_size=24)
-        config.train.update(steps=1_200, schedule="cosine", log_every=20, eval_every=300)
+        config.data.update(patch_size=16)
+        # The quickstart's rate: in so few steps the paper's, 1e-3, leaves the smallest networks 0.5 dB behind.
+        config.train.update(steps=2_400, learning_rate=3e-3, warmup_steps=100, schedule="cosine")
+        config.train.update(log_every=40, eval_every=600)
         config.train.update(checkpoint_every=100, keep_checkpoints=1)
     elif budget != "full":
         raise ValueError(f"variant {budget!r}: there are full and cpu")

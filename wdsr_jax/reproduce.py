@@ -17,6 +17,7 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -89,7 +90,9 @@ def plan(experiment: str, budget: str, seeds: int, config: ConfigDict) -> list[R
         else:
             for rate in _RATES:
                 for variant, norm in _NORMS.items():
-                    changed = _changed(config, dict(norm=norm), seed=seed, learning_rate=rate)
+                    # Without warm-up, which would help where a rate is too high.
+                    train = dict(seed=seed, learning_rate=rate, warmup_steps=0)
+                    changed = _changed(config, dict(norm=norm), **train)
                     runs.append(Run(variant, rate, seed, changed))
     return runs
 
@@ -225,6 +228,7 @@ def perform_all(
             if code:
                 return code
             results[run.folder] = finished(workdir, run, sets)
+            jax.clear_caches()  # the next run has programs of its own
             bar.update(costs[run.folder])
             write_report(experiment, budget, list(filter(None, results.values())), len(runs), out)
     print(write_report(experiment, budget, list(results.values()), len(runs), out))
