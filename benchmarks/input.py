@@ -1,17 +1,21 @@
 """Training patches a second: python -m benchmarks.input [--root=DIR] [--cache_dir=DIR] [--scale=2]
 
 Without --root it reads the sample photographs. The images are decoded first; what is timed is the warm cache.
+`python -m benchmarks input` measures besides for how much of its time a training step waits for its batch.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import grain
 import numpy as np
 
+from benchmarks import networks, ours
+from benchmarks.compute import Setting
+from benchmarks.report import OURS, Row
 from wdsr_jax.data import Pairs, load_data
 from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.images import dihedral
@@ -20,7 +24,9 @@ PATCH = 48  # LR pixels a side
 SECONDS = 4.0
 
 
-def measure(batches: Iterable[dict[str, np.ndarray]], batch_size: int) -> tuple[float, float]:
+def measure(
+    batches: Iterable[dict[str, np.ndarray]], batch_size: int, seconds: float = SECONDS
+) -> tuple[float, float]:
     """Takes batches for some seconds.
 
     Returns:
@@ -30,7 +36,7 @@ def measure(batches: Iterable[dict[str, np.ndarray]], batch_size: int) -> tuple[
     for _ in islice(iterator, 8):  # threads and processes start, what was computed ahead is used up
         pass
     start, cpu, count = time.perf_counter(), time.process_time(), 0
-    while time.perf_counter() < start + SECONDS:
+    while not count or time.perf_counter() < start + seconds:
         next(iterator)
         count += 1
     elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -80,6 +86,36 @@ def run(pairs: Pairs, workers: list[int]) -> None:
             f"batch {batch_size}, {n} workers: {rate:,.0f} patches/s a worker; on 16 cores 15 workers would "
             f"make {15 * rate:,.0f}, and one core of the main process take {limit:,.0f}"
         )
+
+
+def rows(setting: Setting) -> Iterator[Row]:
+    """The pipeline alone, and beside the training step of WDSR-A 16x32 x2, batch 16."""
+    model = networks.quick_model(dict(networks.WDSR_A, scale=2), setting.quick)
+    batch_size, seconds = (4, 0.0) if setting.quick else (16, SECONDS)
+    with tempfile.TemporaryDirectory() as temporary:
+        pairs, _ = load_data("sample", scale=2, root="", cache_dir=temporary, patch_size=PATCH)
+
+        def batches() -> Iterable[dict[str, np.ndarray]]:
+            return training_batches(pairs, patch_size=PATCH, batch_size=batch_size, seed=1)
+
+        rate, _ = measure(batches(), batch_size, seconds)
+        work = f"batch {batch_size} of {PATCH}x{PATCH}"
+        yield Row("input", f"{work}, alone", OURS, "", rate, "patches/s")
+        iterator = iter(batches())
+        step = ours.stepping(model, networks.draw_params(model), len(next(iterator)["lr"]))
+        step(next(iterator))  # compiles
+        start, waited, count = time.perf_counter(), 0.0, 0
+        while count < 3 or time.perf_counter() < start + 5 * seconds:
+            asked = time.perf_counter()
+            batch = next(iterator)
+            waited += time.perf_counter() - asked
+            step(batch)
+            count += 1
+        elapsed = time.perf_counter() - start
+        iterator.close()
+        step_work = f"{work}, training {networks.title(model)}"
+        yield Row("input", step_work, OURS, "", count * batch_size / elapsed, "images/s")
+        yield Row("input", f"{step_work}, waiting", OURS, "", 100 * waited / elapsed, "% of the time")
 
 
 def main() -> None:

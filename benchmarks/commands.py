@@ -1,0 +1,216 @@
+"""The benches of whole commands: each call is a new process, from its start to its end."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from PIL import Image
+
+import wdsr_jax
+from benchmarks import networks
+from benchmarks.compute import Setting
+from benchmarks.report import OURS, Row, compare
+from wdsr_jax.weights import save_weights
+
+_SET14 = Path(__file__).parents[2] / "shared/data/benchmarks/Set14/image_SRF_2"
+_LIBRARIES = {"pytorch": "PyTorch", "onnx": "ONNX Runtime"}
+
+
+def _run(command: Sequence[str], setting: Setting, cache: Path) -> tuple[float, float]:
+    """Wall seconds of a command and its peak resident memory in bytes; RuntimeError where it fails."""
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(setting.threads))
+    environment = {**os.environ, **counts, "XDG_CACHE_HOME": str(cache)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    with tempfile.TemporaryFile() as errors:
+        start = time.perf_counter()
+        process = subprocess.Popen([sys.executable, *command], stdout=errors, stderr=errors, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            raise RuntimeError(errors.read().decode(errors="replace").strip().splitlines()[-1])
+    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _in_turns(
+    commands: Mapping[str, tuple[Sequence[str], Path]],
+    setting: Setting,
+    rounds: int,
+    before: Callable[[str], None] = lambda name: None,
+) -> dict[str, list[tuple[float, float]]]:
+    """Runs each command once unmeasured, so that files are in memory, then `rounds` times in turns."""
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    for i in range(rounds + 1):
+        for name in list(measured):
+            before(name)
+            try:
+                result = _run(*commands[name][:1], setting, commands[name][1])
+            except RuntimeError as error:
+                setting.say(f"{name} is left out: {error}")
+                del measured[name]
+                continue
+            if i:
+                measured[name].append(result)
+    return measured
+
+
+def _rows(
+    bench: str, work: str, measured: Mapping[str, list[tuple[float, float]]], flop: float | None = None
+) -> list[Row]:
+    rows = []
+    for name, runs in measured.items():
+        times = [seconds for seconds, _ in runs]
+        median = statistics.median(times)
+        gflops = flop / median / 1e9 if flop else None
+        rows.append(Row(bench, work, name, "float32", median, "s", median, min(times), gflops))
+    return compare(rows)
+
+
+def _write_network(folder: Path, setting: Setting) -> tuple[dict[str, str], dict]:
+    """A network for x2 as each contender wants it: by contender the file, and its config."""
+    folder.mkdir(exist_ok=True)
+    if setting.quick:
+        model = networks.quick_model(dict(networks.WDSR_A, scale=2), True)
+        params = networks.draw_params(model)
+    else:  # the default of the command
+        module, tree = wdsr_jax.load_pretrained("wdsr-a-16-x2")
+        model = dict(networks.WDSR_A, scale=2, mean=module.mean)
+        params = flatten_dict(jax.device_get(tree), sep=".")
+    tree = unflatten_dict(params, sep=".")
+    files = {OURS: str(folder / "network.safetensors")}
+    save_weights(files[OURS], model, tree)
+    folded = flatten_dict(jax.device_get(wdsr_jax.fold_weight_norm(tree)), sep=".")
+    plain = {**model, "norm": "none"}
+    try:
+        import torch
+
+        from benchmarks.pytorch import torch_params
+
+        fields = {**plain, "mean": list(plain.get("mean", (0.4488, 0.4371, 0.4040)))}
+        torch.save({"model": fields, "params": torch_params(folded, 2)}, folder / "network.pt")
+        files["pytorch"] = str(folder / "network.pt")
+    except ImportError as error:
+        setting.say(f"PyTorch is left out: {error}")
+    try:
+        (folder / "network.onnx").write_bytes(networks.onnx_bytes(plain, folded))
+        files["onnx"] = str(folder / "network.onnx")
+    except Exception as error:
+        setting.say(f"ONNX Runtime is left out: {error}")
+    return files, plain
+
+
+def cold(setting: Setting) -> Iterator[Row]:
+    """The `upscale` command on one 512x512 image, with an empty and with a full cache of compilations."""
+    side = 24 if setting.quick else 512
+    rounds = 1 if setting.quick else min(5, setting.rounds)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        files, model = _write_network(folder, setting)
+        image = folder / "image.png"
+        Image.fromarray((_smooth(side, side) * 255).astype(np.uint8)).save(image)
+        out = {name: folder / f"{name}.png" for name in ("empty", "full", *_LIBRARIES)}
+        ours = ["-m", "wdsr_jax.upscale", "--scale=2", "--overwrite", str(image), f"--model={files[OURS]}"]
+        commands = {
+            f"{OURS}, empty cache": ([*ours, f"--out={out['empty']}"], folder / "empty"),
+            f"{OURS}, full cache": ([*ours, f"--out={out['full']}"], folder / "full"),
+        }
+        for kind, library in _LIBRARIES.items():
+            if kind in files:
+                script = ["-m", "benchmarks.script_upscale", kind, files[kind], str(image), str(out[kind])]
+                commands[f"{library} script"] = script, folder
+
+        def empty(name: str) -> None:
+            if "empty" in name:
+                subprocess.run(["rm", "-rf", str(folder / "empty")], check=True)
+
+        measured = _in_turns(commands, setting, rounds, empty)
+        _check_images([path for path in out.values() if path.exists()])
+        flop = networks.operations(model, training=False) * side**2
+        yield from _rows("cold", f"{networks.title(model)}, {side}x{side}, new process", measured, flop)
+
+
+def _smooth(height: int, width: int) -> np.ndarray:
+    """A picture without noise, (H, W, 3) in [0, 1], that PNG neither stores nor expands in no time."""
+    y, x = np.mgrid[:height, :width] / 40
+    return np.stack([0.5 + 0.4 * np.sin(x * (i + 1) + np.cos(y) * 2) * np.cos(y) for i in range(3)], axis=-1)
+
+
+def _check_images(paths: Sequence[Path]) -> None:
+    images = [np.asarray(Image.open(path), int) for path in paths]
+    for path, image in zip(paths, images, strict=True):
+        if np.abs(image - images[0]).max() > 1:
+            raise ValueError(f"{path.stem} computes another image than {paths[0].stem}")
+
+
+def evaluate(setting: Setting) -> Iterator[Row]:
+    """Set14 at x2, 14 images of as many sizes, in a new process with an empty and with a full cache."""
+    if not _SET14.is_dir() and not setting.quick:
+        setting.say(f"evaluate is left out: no {_SET14}")
+        return
+    rounds = 1 if setting.quick else min(3, setting.rounds)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        files, model = _write_network(folder, setting)
+        images = _SET14
+        if setting.quick:
+            images = folder / "set"
+            images.mkdir()
+            for i, side in enumerate((24, 32)):
+                hr = Image.fromarray((_smooth(2 * side, 2 * side) * 255).astype(np.uint8))
+                hr.save(images / f"img_00{i}_SRF_2_HR.png")
+                hr.resize((side, side)).save(images / f"img_00{i}_SRF_2_LR.png")
+        pixels = sum(w * h for w, h in (Image.open(path).size for path in images.glob("*_LR.png")))
+        ours = ["-m", "wdsr_jax.evaluate", "--scale=2", f"--model={files[OURS]}"]
+        commands = {
+            f"{OURS}, {which} cache": ([*ours, f"--out={folder / which}.json", str(images)], folder / which)
+            for which in ("empty", "full")
+        }
+        if "pytorch" in files:
+            script = ["-m", "benchmarks.script_evaluate", files["pytorch"], "2", str(images)]
+            commands["PyTorch script"] = [*script, str(folder / "theirs.json")], folder
+
+        def empty(name: str) -> None:
+            if "empty" in name:
+                subprocess.run(["rm", "-rf", str(folder / "empty")], check=True)
+
+        measured = _in_turns(commands, setting, rounds, empty)
+        if "PyTorch script" in measured:
+            _check_scores(folder)
+        flop = networks.operations(model, training=False) * pixels
+        name = "Set14" if images == _SET14 else "2 images"
+        yield from _rows("evaluate", f"{networks.title(model)}, {name}, new process", measured, flop)
+
+
+def _check_scores(folder: Path) -> None:
+    result = next(iter(json.loads((folder / "full.json").read_text()).values()))
+    ours = [result["model"][key] for key in ("psnr_y", "ssim_y", "psnr_rgb", "ssim_ntire")]
+    theirs = json.loads((folder / "theirs.json").read_text())["network"]
+    if not np.allclose(ours, theirs, atol=1e-2):
+        raise ValueError(f"the PyTorch script measures something else: {theirs} against {ours}")
+
+
+def memory(setting: Setting) -> Iterator[Row]:
+    """Peak resident memory of the `upscale` command on one and on 24 megapixels, at x2."""
+    sizes = ((16, 16), (100, 150)) if setting.quick else ((1000, 1000), (4000, 6000))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        files, model = _write_network(folder, setting)
+        for height, width in sizes:
+            image, out = folder / "image.png", folder / "out.png"
+            Image.fromarray((_smooth(height, width) * 255).astype(np.uint8)).save(image)
+            command = ["-m", "wdsr_jax.upscale", "--scale=2", "--overwrite", str(image)]
+            command += [f"--model={files[OURS]}", f"--out={out}"]
+            seconds, peak = _run(command, setting, folder / "cache")
+            gflops = networks.operations(model, training=False) * height * width / seconds / 1e9
+            work = f"{networks.title(model)}, {width}x{height}, peak resident"
+            yield Row("memory", work, OURS, "float32", peak / 1e9, "GB", seconds, seconds, gflops)

@@ -1,0 +1,135 @@
+"""Contenders in processes of their own, timed in turns.
+
+Thread pools of different libraries spin and compete in one process, and their allocators mix. So each
+contender is built in a new process, which sleeps on a pipe but in its turns.
+"""
+
+import importlib
+import multiprocessing
+import os
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Contender(NamedTuple):
+    """Something to time.
+
+    Attributes:
+        build: `module:function`; called with `arguments` it gives the function to time and what it computed,
+            for comparison: an array.
+        arguments: picklable.
+        environment: variables to set before anything is imported.
+    """
+
+    build: str
+    arguments: Mapping[str, Any]
+    environment: Mapping[str, str] = {}
+
+
+class Timing(NamedTuple):
+    """Of one contender.
+
+    Attributes:
+        seconds: of each call timed.
+        cores: processor time of the calls over their wall time.
+        result: what it computed, for comparison.
+    """
+
+    seconds: list[float]
+    cores: float
+    result: Any
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def best(self) -> float:
+        """Seconds."""
+        return min(self.seconds)
+
+
+def time_in_turns(
+    contenders: Mapping[str, Contender],
+    *,
+    threads: int,
+    rounds: int,
+    seconds: float,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Timing]:
+    """Times each contender for about `seconds` in each of `rounds`, one after the other.
+
+    Args:
+        contenders: by name.
+        threads: for each.
+        rounds: how often each has its turn.
+        seconds: a turn takes; at least one call is made.
+        say: is told which contender cannot be built, and why; it is left out.
+    """
+    context = multiprocessing.get_context("spawn")
+    running = {}
+    try:
+        for name, contender in contenders.items():
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, contender, threads), daemon=True)
+            process.start()
+            theirs.close()
+            try:
+                answer = ours.recv()
+            except EOFError:
+                answer = "its process ended"
+            if isinstance(answer, str):
+                say(f"{name} is left out: {answer}")
+                process.join()
+            else:
+                running[name] = (process, ours, answer[0])
+        timed: dict[str, list[tuple[float, float]]] = {name: [] for name in running}
+        for _ in range(rounds):
+            for name, (_, pipe, _) in running.items():
+                pipe.send(seconds)
+                timed[name] += pipe.recv()
+        return {
+            name: Timing([wall for wall, _ in timed[name]], _share(timed[name]), result)
+            for name, (_, _, result) in running.items()
+        }
+    finally:
+        for process, pipe, _ in running.values():
+            pipe.close()
+            process.join(10)
+            process.kill()
+
+
+def _share(timed: list[tuple[float, float]]) -> float:
+    return sum(cpu for _, cpu in timed) / sum(wall for wall, _ in timed)
+
+
+def _serve(pipe: Connection, contender: Contender, threads: int) -> None:
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)) | dict(contender.environment))
+    try:
+        module, function = contender.build.split(":")
+        call, result = getattr(importlib.import_module(module), function)(**contender.arguments)
+        call()
+    except Exception as error:
+        if not isinstance(error, ImportError):
+            traceback.print_exc()
+        pipe.send(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        return
+    pipe.send((result,))
+    try:
+        while True:
+            seconds = pipe.recv()
+            end, timed = time.perf_counter() + seconds, []
+            while not timed or time.perf_counter() < end:
+                wall, cpu = time.perf_counter(), time.process_time()
+                call()
+                timed.append((time.perf_counter() - wall, time.process_time() - cpu))
+            pipe.send(timed)
+    except EOFError:  # the other side has all that it wanted
+        pass

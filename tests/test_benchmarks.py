@@ -1,0 +1,127 @@
+"""The benches in quick mode: that their rows are whole, and that the contenders compute the same; never a time."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import networks, report, rounds
+from benchmarks.compute import check_same
+from wdsr_jax.models import create_model
+from wdsr_jax.summary import OUTPUT, multiply_adds
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(path, *names):
+    command = [sys.executable, "-m", "benchmarks", *names, "--quick", f"--out={path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr  # a contender that computes something else ends it
+    result = json.loads(path.read_text())
+    assert result["machine"]["versions"]["jax"] and result["machine"]["threads"] >= 1
+    assert set(result["load"]) == set(names)
+    for row in result["rows"]:
+        assert set(row) == set(report.Row._fields)
+        assert row["value"] >= 0
+        assert f"{row['bench']}: {row['work']}" in done.stdout
+    return result["rows"], done.stderr
+
+
+def of(rows, bench, key="contender"):
+    return {row[key] for row in rows if row["bench"] == bench}
+
+
+def test_networks_alone(tmp_path):
+    rows, said = run(tmp_path / "result.json", "train", "infer")
+    assert of(rows, "train") >= {"wdsr_jax", "wdsr_jax, bfloat16", "matrix product, JAX"}
+    assert of(rows, "infer") >= {"wdsr_jax", "wdsr_jax.upscale", "wdsr_jax, bfloat16"}
+    assert of(rows, "train", "unit") == {"images/s", "GFLOP/s"}
+    assert of(rows, "infer", "unit") == {"s/MP", "GFLOP/s"}
+    assert {row["work"] for row in rows if row["bench"] == "infer"} == {
+        "WDSR-A 1x4 x2, 16x20",
+        "WDSR-B 1x4 x2, 16x20",
+    }
+    others = {"PyTorch eager", "ONNX Runtime", "OpenVINO"}
+    missing = {name for name in others if f"{name} is left out: ModuleNotFound" in said}
+    if "ONNX Runtime and OpenVINO are left out" in said:
+        missing |= {"ONNX Runtime", "OpenVINO"}
+    assert of(rows, "infer") >= others - missing
+    for row in rows:
+        assert row["best"] <= row["seconds"]
+        assert (row["of_matmul"] is None) == row["contender"].startswith("matrix")
+        if row["contender"] == "wdsr_jax" and others - missing:
+            assert row["ratio"] > 0
+            assert row["against"] in others
+
+
+def test_input_and_scaling(tmp_path):
+    rows, _ = run(tmp_path / "result.json", "input", "scaling")
+    assert of(rows, "input", "unit") == {"patches/s", "images/s", "% of the time"}
+    assert of(rows, "scaling") >= {"wdsr_jax", "2 devices, in micro-batches"}
+
+
+@pytest.mark.slow
+def test_commands(tmp_path):
+    rows, said = run(tmp_path / "result.json", "cold", "evaluate", "memory")
+    for bench in ("cold", "evaluate"):
+        assert of(rows, bench) >= {"wdsr_jax, empty cache", "wdsr_jax, full cache"}
+        assert "PyTorch script" in of(rows, bench) or "PyTorch is left out" in said
+    assert of(rows, "memory", "unit") == {"GB"}
+    assert all(0.05 < row["value"] < 10 for row in rows if row["bench"] == "memory")
+
+
+def test_another_result_is_refused():
+    right, wrong = np.ones(4), np.array([1, 1, 1, 1.1])
+    check_same({"wdsr_jax": ("float32", right), "PyTorch eager": ("float32", right + 1e-5)})
+    check_same({"wdsr_jax": ("float32", right), "OpenVINO, bfloat16": ("bfloat16", right + 0.01)})
+    with pytest.raises(ValueError, match="PyTorch eager computes something else: it differs by 0.1"):
+        check_same({"wdsr_jax": ("float32", right), "PyTorch eager": ("float32", wrong)})
+
+
+def test_ratio_is_to_the_best_of_the_same_precision():
+    def row(contender, precision, seconds):
+        return report.Row("train", "w", contender, precision, 1 / seconds, "images/s", seconds, seconds)
+
+    rows = [
+        row("wdsr_jax", "float32", 2.0),
+        row("PyTorch eager", "float32", 4.0),
+        row("PyTorch compiled", "float32", 3.0),
+        row("PyTorch compiled, bfloat16", "bfloat16", 1.0),
+        row("matrix product, JAX", "float32", 0.1),
+    ]
+    first, *others = report.compare(rows)
+    assert (first.ratio, first.against) == (1.5, "PyTorch compiled")
+    assert all(other.ratio is None for other in others)
+
+
+def test_what_cannot_be_built_is_left_out():
+    contenders = {
+        "good": rounds.Contender("tests.test_benchmarks:counting", {}),
+        "bad": rounds.Contender("tests.test_benchmarks:nothing", {}),
+    }
+    said = []
+    timed = rounds.time_in_turns(contenders, threads=1, rounds=3, seconds=0, say=said.append)
+    assert set(timed) == {"good"}
+    assert len(timed["good"].seconds) == 3
+    assert timed["good"].result == 7
+    assert said == ["bad is left out: ImportError: there is no such library"]
+
+
+def counting():
+    return lambda: None, 7
+
+
+def nothing():
+    raise ImportError("there is no such library")
+
+
+def test_operations_are_those_of_the_summary():
+    model = dict(networks.WDSR_A, scale=2)
+    flop = networks.operations(model, training=False)
+    pixels = OUTPUT[0] * OUTPUT[1] / 4
+    assert flop * pixels == pytest.approx(2 * multiply_adds(create_model(model)))
+    first = 2 * 3 * (9 * 32 + 25 * 12)  # of head and skip no input gradient is needed
+    assert networks.operations(model, training=True) == pytest.approx(3 * flop - first)
