@@ -128,7 +128,7 @@ def test_names_and_formats(upscale):
     photo("b.bmp")
     assert upscale("a.png", "b.bmp", "--out=big", "--name={stem}_x{scale}")[0] == 0
     assert files("big") == ["a_x2.png", "b_x2.png"]
-    assert upscale("*.*", "--out=other", "--format=jpeg", "--quality=50")[0] == 0
+    assert upscale(Path.cwd() / "*.*", "--out=other", "--format=jpeg", "--quality=50")[0] == 0
     assert files("other") == ["a.jpg", "b.jpg"]
     with Image.open("other/a.jpg") as image:
         assert (image.format, image.size) == ("JPEG", (16, 12))

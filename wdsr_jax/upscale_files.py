@@ -1,17 +1,16 @@
-"""The command that enlarges photographs and videos: which files, to what size, by which network, to where."""
+"""The command that enlarges photographs and videos: to what size, by which network, file by file."""
 
 import argparse
 import contextlib
 import functools
-import glob
 import math
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -20,10 +19,9 @@ from tqdm import tqdm
 from wdsr_jax.compare import comparison_page
 from wdsr_jax.compilation import keep_compilations
 from wdsr_jax.console import ArgumentParser
-from wdsr_jax.data.pairs import image_size
 from wdsr_jax.enlarge import enlarge, target_size
 from wdsr_jax.errors import UserError
-from wdsr_jax.images import IMAGE_SUFFIXES, to_float, to_uint8
+from wdsr_jax.images import to_float, to_uint8
 from wdsr_jax.memory import host_memory
 from wdsr_jax.photos import (
     OUTPUT_FORMATS,
@@ -34,7 +32,8 @@ from wdsr_jax.photos import (
     read_photo,
     write_photo,
 )
-from wdsr_jax.video import VIDEO_SUFFIXES, WRITABLE_SUFFIXES, is_video, upscale_video
+from wdsr_jax.upscale_jobs import Job, find_jobs
+from wdsr_jax.video import is_video, upscale_video
 from wdsr_jax.weights import list_pretrained, load_pretrained
 
 _DESCRIPTION = "Enlarges photographs and videos."
@@ -43,18 +42,6 @@ _EXAMPLES = """examples:
   python -m wdsr_jax.upscale photos/ --out=big/ --width=3840 --format=webp
   python -m wdsr_jax.upscale clip.mp4 --out=big.mp4 --scale=2
 """
-# What a folder is searched for.
-_SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".jp2", ".jfif", *VIDEO_SUFFIXES)
-# Image formats in which an output stays; of the others (GIF, BMP, JPEG 2000, PPM) PNG is made.
-_KEPT_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".avif")
-
-
-class Job(NamedTuple):
-    """A file to enlarge: from where, to where, and its size (H, W), or None where the header hides it."""
-
-    source: Path
-    target: Path
-    size: tuple[int, int] | None
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -111,80 +98,6 @@ def _positive(number: type) -> Any:
     return parse
 
 
-def find_jobs(args: argparse.Namespace) -> list[Job]:
-    """What to enlarge and where to, in order; UserError where inputs or outputs do not fit together.
-
-    A folder is searched with its subfolders for images and videos by their endings, hidden files left out;
-    below `--out` it keeps its structure.
-    """
-    out = Path(args.out)
-    found = [(path, inner) for name in args.inputs for path, inner in _expand(name, out)]
-    single = len(args.inputs) == len(found) == 1 and not os.path.isdir(args.inputs[0])
-    to_file = single and bool(out.suffix) and not args.out.endswith("/") and not out.is_dir()
-    if to_file and not is_video(out):
-        format_of(out)  # names the endings that there are; a folder of such a name ends in "/"
-    if out.exists() and not out.is_dir() and not to_file:
-        raise UserError(f"--out={out}: is a file, but several outputs need a folder")
-    jobs: list[Job] = []
-    targets: dict[str, Path] = {}
-    for source, inner in dict(found).items():
-        target = out if to_file else out / inner.parent / _output_name(source, args)
-        key = os.path.realpath(target)
-        if key == os.path.realpath(source):
-            raise UserError(f"{source}: the output would replace the input; choose another --out or --name")
-        if key in targets:
-            raise UserError(f"{source} and {targets[key]} would both become {target}; choose another --name")
-        targets[key] = source
-        jobs.append(Job(source, target, None if is_video(source) else image_size(source)))
-    inputs = {os.path.realpath(job.source) for job in jobs}
-    for job in jobs:
-        if os.path.realpath(job.target) in inputs:
-            raise UserError(f"{job.target}: is an input and would be an output; choose another --out")
-    return jobs
-
-
-def _expand(name: str, out: Path) -> Iterator[tuple[Path, Path]]:
-    """The files that an argument names, each with its path below the folder searched."""
-    path = Path(name)
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if _is_picture(file, path, out))
-        if not files:
-            raise UserError(f"{name}: no image or video in it (by ending: {', '.join(_SUFFIXES)})")
-        yield from ((file, file.relative_to(path)) for file in files)
-    elif path.exists():
-        yield path, Path(path.name)
-    elif glob.has_magic(name):  # a shell that does not expand it, or no match
-        matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
-        matches = [match for match in matches if _is_picture(match, Path(), out)]
-        if not matches:
-            raise UserError(f"{name}: no image or video fits")
-        yield from ((match, Path(match.name)) for match in matches)
-    else:
-        raise UserError(f"{name}: no such file or folder")
-
-
-def _is_picture(file: Path, root: Path, out: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    known = file.suffix.lower() in _SUFFIXES
-    # An --out in the folder holds outputs of an earlier run; one that is the folder does not.
-    out, root = out.resolve(), root.resolve()
-    is_output = root in out.parents and out in file.resolve().parents
-    return known and not hidden and not is_output and file.is_file()
-
-
-def _output_name(source: Path, args: argparse.Namespace) -> str:
-    """The input's format where it can be written, else PNG or MP4, unless --format says another."""
-    suffix = source.suffix
-    if is_video(source):
-        suffix = suffix if suffix.lower() in WRITABLE_SUFFIXES else ".mp4"
-    elif args.format:
-        suffix = OUTPUT_FORMATS[args.format]
-    elif suffix.lower() not in _KEPT_SUFFIXES:
-        suffix = ".png"
-    scale = "" if args.scale is None else f"{args.scale:g}"
-    return args.name.format(stem=source.stem, scale=scale) + suffix
-
-
 @functools.cache
 def _load(name: str) -> tuple[Any, Any]:
     return load_pretrained(name)
@@ -228,9 +141,10 @@ def enlarge_photo(
         raise UserError(f"--tile={args.tile}: must be more than {2 * module.radius} for this network")
     if args.consistent and wanted != (size[0] * scale, size[1] * scale):
         raise UserError(f"{job.source}: --consistent is for a scale that a network has, here {scale}")
-    if not is_video(job.source):
-        check_size(job.source, format_of(job.target), *wanted[::-1])
-    _check_memory(job.source, photo, wanted, scale, args.consistent)
+    output_format = None if is_video(job.source) else format_of(job.target)
+    if output_format:
+        check_size(job.source, output_format, *wanted[::-1])
+    _check_memory(job.source, photo, wanted, scale, args.consistent, output_format)
     enlarged, residuals = enlarge(
         photo,
         module,
@@ -251,12 +165,22 @@ def enlarge_photo(
     return enlarged
 
 
-def _check_memory(source: Path, photo: Photo, wanted: tuple[int, int], scale: int, consistent: bool) -> None:
+def _check_memory(
+    source: Path,
+    photo: Photo,
+    wanted: tuple[int, int],
+    scale: int,
+    consistent: bool,
+    output_format: str | None,
+) -> None:
     """Refuses what could only end in a process that is killed."""
     height, width, _ = photo.pixels.shape
     pixels = max(height * width * scale**2, wanted[0] * wanted[1])
     in_float = consistent or photo.alpha is not None  # some four images of float32, for a moment
-    needed = pixels * 3 * (16 if in_float else photo.pixels.itemsize)
+    needed = pixels * (48 if in_float else 3 * photo.pixels.itemsize)
+    needed += (
+        wanted[0] * wanted[1] * {"png": 0, "tiff": 0, "avif": 27}.get(output_format, 4)
+    )  # encoders' copies
     if needed > (free := host_memory()):
         raise UserError(
             f"{source}: {wanted[1]} x {wanted[0]} pixels take {needed / 1e9:.1f} GB of memory and "
@@ -314,7 +238,7 @@ def _megapixels(job: Job) -> float:
 
 
 def _progress(megapixels: float) -> tqdm:
-    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} MP [{elapsed}<{remaining}, {rate_fmt}]"
+    form = "{desc}{percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} MP [{elapsed}<{remaining}, {rate_noinv_fmt}]"
     return tqdm(total=megapixels, unit="MP", bar_format=form, leave=False, disable=megapixels == 0 or None)
 
 
