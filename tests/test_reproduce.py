@@ -148,6 +148,7 @@ def test_other_mistakes_are_not_divergence(tiny, tmp_path, monkeypatch):
         ("blocks --budget=cpu --workdir=w --seeds=0", "--seeds must be a whole number from 1 up, not 0"),
         ("blocks --budget=cpu --workdir=w --config.train.step=3", "did you mean config.train.steps"),
         ("blocks --budget=cpu --workdir=w --sets none", "none"),
+        ("blocks --budget=cpu --workdir=w --config.data.source=folder", "config.data.root is empty"),
         ("blocks --budget=cpu --workdir=w --config=none.py", "there is no file none.py"),
     ],
 )

@@ -156,13 +156,50 @@ def finished(workdir: Path, run: Run, sets: Container[str]) -> dict[str, Any] | 
     folder = workdir / "runs" / run.folder
     try:
         result = json.loads((folder / _RESULT).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError):
         raise UserError(f"{folder / _RESULT}: damaged; delete it to measure that run again") from None
     check_workdir(folder, run.config.to_dict(), resumes=True)
     is_whole = result["diverged_at_step"] or all(name in result["scores"] for name in sets)
     return result if is_whole else None
+
+
+def perform_all(
+    experiment: str,
+    budget: str,
+    runs: Sequence[Run],
+    workdir: Path,
+    out: Path,
+    sets: dict[str, Sequence[Example]],
+) -> int:
+    """Makes the runs that have no result yet, and writes the report after each; as `perform` returns.
+
+    Raises:
+        UserError: a folder cannot be written or holds a run of another config; and as `train_and_evaluate`.
+    """
+    results = {run.folder: finished(workdir, run, sets) for run in runs}
+    costs = {run.folder: summary.multiply_adds(create_model(run.config.model)) for run in runs}
+    bar = tqdm(
+        total=sum(costs.values()),
+        initial=sum(costs[name] for name, result in results.items() if result),
+        bar_format="{desc}: {percentage:.0f}% of all runs, {elapsed} passed, {remaining} left",
+        mininterval=0,
+    )
+    with bar:
+        for number, run in enumerate(runs, 1):
+            if results[run.folder]:
+                continue
+            bar.set_description_str(f"run {number} of {len(runs)}, {run.folder}")
+            code = perform(run, workdir / "runs" / run.folder, sets)
+            if code:
+                return code
+            results[run.folder] = finished(workdir, run, sets)
+            jax.clear_caches()  # the next run has programs of its own
+            bar.update(costs[run.folder])
+            write_report(experiment, budget, list(filter(None, results.values())), len(runs), out)
+    print(write_report(experiment, budget, list(results.values()), len(runs), out))
+    return 0
 
 
 def main() -> int:
@@ -191,48 +228,6 @@ def main() -> int:
     runs = plan(args.experiment, args.budget, seeds, config)
     sets = {set_name(folder): examples_of_folder(folder, config.model.scale) for folder in args.sets}
     return perform_all(args.experiment, args.budget, runs, args.workdir, args.out or args.workdir, sets)
-
-
-def perform_all(
-    experiment: str,
-    budget: str,
-    runs: Sequence[Run],
-    workdir: Path,
-    out: Path,
-    sets: dict[str, Sequence[Example]],
-) -> int:
-    """Makes the runs that have no result yet, and writes the report after each; as `perform` returns.
-
-    Raises:
-        UserError: a folder cannot be written or holds a run of another config; and as `train_and_evaluate`.
-    """
-    try:
-        for folder in (workdir, out):
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
-    results = {run.folder: finished(workdir, run, sets) for run in runs}
-    costs = {run.folder: summary.multiply_adds(create_model(run.config.model)) for run in runs}
-    bar = tqdm(
-        total=sum(costs.values()),
-        initial=sum(costs[name] for name, result in results.items() if result),
-        bar_format="{desc}: {percentage:.0f}% of all runs, {elapsed} passed, {remaining} left",
-        mininterval=0,
-    )
-    with bar:
-        for number, run in enumerate(runs, 1):
-            if results[run.folder]:
-                continue
-            bar.set_description_str(f"run {number} of {len(runs)}, {run.folder}")
-            code = perform(run, workdir / "runs" / run.folder, sets)
-            if code:
-                return code
-            results[run.folder] = finished(workdir, run, sets)
-            jax.clear_caches()  # the next run has programs of its own
-            bar.update(costs[run.folder])
-            write_report(experiment, budget, list(filter(None, results.values())), len(runs), out)
-    print(write_report(experiment, budget, list(results.values()), len(runs), out))
-    return 0
 
 
 if __name__ == "__main__":

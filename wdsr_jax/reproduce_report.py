@@ -8,6 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from wdsr_jax import reproduce_plots
+from wdsr_jax.errors import UserError
 from wdsr_jax.evaluate import Scores
 from wdsr_jax.files import write_whole
 from wdsr_jax.summary import markdown_table
@@ -52,8 +53,12 @@ def write_report(experiment: str, budget: str, results: Sequence[Result], planne
         The Markdown.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: the folder cannot be made, or a file not be written.
     """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be made ({error.strerror})") from None
     groups: Groups = {}
     for result in sorted(results, key=lambda result: result["level"]):  # stable: variants keep their order
         groups.setdefault((result["level"], result["variant"]), []).append(result)
