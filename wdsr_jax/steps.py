@@ -12,7 +12,8 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from wdsr_jax.models import has_batch_norm
+from wdsr_jax.models import fold_weight_norm, has_batch_norm
+from wdsr_jax.models.convolution import training_convolutions
 
 Batch = dict[str, jax.Array]  # "lr": uint8 (B, P, P, 3); "hr": uint8 (B, P r, P r, 3)
 Metrics = dict[str, jax.Array]  # scalars
@@ -102,6 +103,9 @@ def train_step(
     key = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def mean_loss(params):
+        network = module
+        if getattr(module, "norm", None) == "weight":  # once a step, not once a micro-batch
+            network, params = module.clone(norm="none"), fold_weight_norm(params)
         # (B, ...) -> micro_batches of (B / micro_batches, ...)
         lrs = jnp.split(batch["lr"], micro_batches)
         hrs = jnp.split(batch["hr"], micro_batches)
@@ -109,7 +113,8 @@ def train_step(
         for i, (lr, hr) in enumerate(zip(lrs, hrs, strict=True)):
             rngs = {"dropout": jax.random.fold_in(key, i)}
             lr = lr.astype(jnp.float32) / 255
-            sr, measured = module.apply({"params": params}, lr, rngs=rngs, mutable=["batch_stats"])
+            with training_convolutions():
+                sr, measured = network.apply({"params": params}, lr, rngs=rngs, mutable=["batch_stats"])
             losses.append(loss(sr, hr.astype(jnp.float32) / 255))
         return sum(losses) / micro_batches, measured.get("batch_stats", {})
 

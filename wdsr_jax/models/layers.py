@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wdsr_jax.models.convolution import convolve
+
 # Mean RGB of the 800 training images of DIV2K, in [0, 1] (EDSR-PyTorch, `common.MeanShift`).
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 
@@ -76,17 +78,15 @@ class Conv(nn.Module):
         elif self.norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {self.norm!r}")
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            window_strides=(1, 1),
-            padding="SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y = self.convolve(x.astype(self.dtype), kernel.astype(self.dtype))
         if self.norm == "batch":
             factor, bias = self._batch_norm(y, bias)
             y = y * factor.astype(self.dtype)[None, None, None, :]
         return y + bias.astype(self.dtype)[None, None, None, :]
+
+    def convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """Without bias; a method, so that a training step can have another in its place."""
+        return convolve(x, kernel)
 
     def _batch_norm(self, y: jax.Array, beta: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Factor and bias, (features,), that normalise y (B, H, W, features)."""
