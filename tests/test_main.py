@@ -202,7 +202,8 @@ def test_wrong_arguments_are_named(arguments, message):
 
 def test_arguments():
     line = "--workdir run --config.train.seed -7 --config configs/x4.py:wdsr_b --config.data.root=a=b"
-    config, workdir = main.parse_arguments([*line.split(), "--config.train.seed=8"])
+    config, workdir, profile = main.parse_arguments([*line.split(), "--config.train.seed=8"])
+    assert not profile
     assert workdir == "run" and config.is_locked
     assert (config.model.name, config.model.scale) == ("wdsr_b", 4)
     assert (config.data.root, config.train.seed) == ("a=b", 8)
@@ -253,7 +254,7 @@ def test_xla_gets_threads_for_all_virtual_devices(monkeypatch, environment, core
 def test_a_signal_before_the_loop_unwinds(monkeypatch, tmp_path):
     unwound = []
 
-    def train_and_evaluate(config, workdir):
+    def train_and_evaluate(config, workdir, profile):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(10)

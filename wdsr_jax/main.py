@@ -16,8 +16,8 @@ from wdsr_jax.console import ArgumentParser, run_command
 from wdsr_jax.errors import UserError
 
 
-def parse_arguments(arguments: list[str]) -> tuple[Any, str]:
-    """The config, overrides applied and checked, and the workdir; UserError where something is wrong."""
+def parse_arguments(arguments: list[str]) -> tuple[Any, str, bool]:
+    """Config (overrides applied and checked), workdir and --profile; UserError where something is wrong."""
     from wdsr_jax.config import check_config, override_all, read_config
 
     parser = ArgumentParser(
@@ -25,6 +25,7 @@ def parse_arguments(arguments: list[str]) -> tuple[Any, str]:
     )
     parser.add_argument("--config", metavar="FILE.py[:VARIANT]", help="such as configs/quickstart.py")
     parser.add_argument("--workdir", help="folder for checkpoints, logs and results, such as runs/quickstart")
+    parser.add_argument("--profile", action="store_true", help="trace 5 steps into the workdir's profile/")
     parser.add_argument("--config.KEY", metavar="VALUE", help="overrides a key of the config file")
     known, rest = parser.parse_known_args(arguments)
     for name in ("config", "workdir"):
@@ -35,7 +36,7 @@ def parse_arguments(arguments: list[str]) -> tuple[Any, str]:
     config = read_config(known.config)
     override_all(config, rest)
     check_config(config)
-    return config.lock(), known.workdir
+    return config.lock(), known.workdir, known.profile
 
 
 def _widen_cpu_pool() -> None:
@@ -60,11 +61,11 @@ def main() -> int:
     from wdsr_jax.compilation import keep_compilations
     from wdsr_jax.train import train_and_evaluate
 
-    config, workdir = parse_arguments(sys.argv[1:])
+    config, workdir, profile = parse_arguments(sys.argv[1:])
     keep_compilations()
     devices = jax.devices()
     logging.info("%d x %s, %d processes", len(devices), devices[0].device_kind, jax.process_count())
-    return train_and_evaluate(config, workdir)
+    return train_and_evaluate(config, workdir, profile=profile)
 
 
 if __name__ == "__main__":

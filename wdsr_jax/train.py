@@ -23,6 +23,7 @@ from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.errors import UserError
 from wdsr_jax.losses import LOSSES
 from wdsr_jax.models import count_trained, create_model
+from wdsr_jax.profile import trace_steps
 from wdsr_jax.report import detail, is_reported, print_report, write_report
 from wdsr_jax.signals import Stopped, catch_signals, until_signal
 from wdsr_jax.weights import WORKDIR_FILE, recorded_psnr, save_weights, start_from
@@ -44,13 +45,16 @@ class DivergedError(UserError):
 _IN_FLIGHT = 2  # steps that wait on the device, so that it never waits for the host
 
 
-def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> int:
+def train_and_evaluate(
+    config: ml_collections.ConfigDict, workdir: str | os.PathLike, *, profile: bool = False
+) -> int:
     """Trains the network of `config` in `workdir`, or goes on where an earlier run there stopped.
 
     Args:
         config: as in `configs/default.py`.
         workdir: gets the config, checkpoints, TensorBoard files, the best weights, and at the end
             `evaluation.json` and `before_after.png`. Nothing is written before config and data are good.
+        profile: whether to trace 5 steps into the workdir's `profile`, see `profile.trace_steps`.
 
     Returns:
         0; or 128 + the number of the signal that stopped it, after saving.
@@ -146,6 +150,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | os.Path
         )
         stack.enter_context(bar)
         signals = stack.enter_context(catch_signals())
+        if profile and is_lead:
+            trace = stack.enter_context(trace_steps(workdir / "profile", step))
 
         def validate() -> float | None:
             """Validation PSNR at this step, None if a signal came first; keeps the best weights."""
@@ -191,6 +197,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: str | os.Path
             unlogged.append(metrics)
             running.append(metrics)
             bar.update()
+            if profile and is_lead:
+                trace(step, metrics)
             if len(running) > _IN_FLIGHT:
                 _check_finite(running.popleft(), train.max_skipped, step - _IN_FLIGHT, workdir)
             if step == first_step + 1 and step % train.log_every:
