@@ -1,8 +1,8 @@
 """Measures this package beside others: python -m benchmarks [NAME ...] [--quick] [--out=FILE.json]
 
-NAME is train, infer, cold, evaluate, input, memory or scaling; all of them where none is named. It prints a
-table in Markdown and writes JSON. What is not installed (pip install 'wdsr_jax[bench]') is left out. On a machine
-with a GPU, train, infer, input and scaling are measured there.
+NAME is train, infer, cold, evaluate, input, memory or scaling; all of them where none is named. It prints
+a table in Markdown and writes JSON. What is not installed (pip install 'wdsr_jax[bench]') is left out. With a
+GPU, train, infer, input and scaling are measured there.
 """
 
 import argparse

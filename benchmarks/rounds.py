@@ -74,13 +74,15 @@ def time_in_turns(
         say: is told which contender cannot be built, and why; it is left out.
     """
     context = multiprocessing.get_context("spawn")
-    running = {}
+    started, running = {}, {}
     try:
         for name, contender in contenders.items():
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, contender, threads), daemon=True)
             process.start()
             theirs.close()
+            started[name] = process, ours
+        for name, (process, ours) in started.items():
             try:
                 answer = ours.recv()
             except EOFError:
@@ -100,7 +102,7 @@ def time_in_turns(
             for name, (_, _, result) in running.items()
         }
     finally:
-        for process, pipe, _ in running.values():
+        for process, pipe in started.values():
             pipe.close()
             process.join(10)
             process.kill()

@@ -1,4 +1,4 @@
-"""What `wdsr_jax.evaluate` does, in PyTorch: python -m benchmarks.script_evaluate WEIGHTS SCALE FOLDER OUT.json
+"""`wdsr_jax.evaluate` in PyTorch: python -m benchmarks.script_evaluate WEIGHTS SCALE FOLDER OUT.json
 
 For each pair of SelfExSR's naming: the network, bicubic by PyTorch, and PSNR and SSIM by both protocols.
 """

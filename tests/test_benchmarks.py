@@ -1,4 +1,4 @@
-"""The benches in quick mode: that their rows are whole, and that the contenders compute the same; never a time."""
+"""The benches in quick mode: whole rows, and contenders that compute the same; never a time."""
 
 import json
 import subprocess
@@ -37,13 +37,10 @@ def of(rows, bench, key="contender"):
 def test_networks_alone(tmp_path):
     rows, said = run(tmp_path / "result.json", "train", "infer")
     assert of(rows, "train") >= {"wdsr_jax", "wdsr_jax, bfloat16", "matrix product, JAX"}
-    assert of(rows, "infer") >= {"wdsr_jax", "wdsr_jax.upscale", "wdsr_jax, bfloat16"}
+    assert of(rows, "infer") >= {"wdsr_jax", "wdsr_jax.upscale"}
     assert of(rows, "train", "unit") == {"images/s", "GFLOP/s"}
     assert of(rows, "infer", "unit") == {"s/MP", "GFLOP/s"}
-    assert {row["work"] for row in rows if row["bench"] == "infer"} == {
-        "WDSR-A 1x4 x2, 16x20",
-        "WDSR-B 1x4 x2, 16x20",
-    }
+    assert of(rows, "infer", "work") == {"WDSR-B 1x4 x2, 16x20"}
     others = {"PyTorch eager", "ONNX Runtime", "OpenVINO"}
     missing = {name for name in others if f"{name} is left out: ModuleNotFound" in said}
     if "ONNX Runtime and OpenVINO are left out" in said:
@@ -77,7 +74,7 @@ def test_another_result_is_refused():
     right, wrong = np.ones(4), np.array([1, 1, 1, 1.1])
     check_same({"wdsr_jax": ("float32", right), "PyTorch eager": ("float32", right + 1e-5)})
     check_same({"wdsr_jax": ("float32", right), "OpenVINO, bfloat16": ("bfloat16", right + 0.01)})
-    with pytest.raises(ValueError, match="PyTorch eager computes something else: it differs by 0.1"):
+    with pytest.raises(ValueError, match="PyTorch eager computes something else"):
         check_same({"wdsr_jax": ("float32", right), "PyTorch eager": ("float32", wrong)})
 
 
