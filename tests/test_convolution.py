@@ -33,6 +33,13 @@ def test_kernel_gradient_equals_the_sum_over_pixels(shape):
     np.testing.assert_allclose(kernel_gradient(x, dy, size), expected, atol=1e-4)
 
 
+def test_pointwise_convolution_equals_the_sum_over_channels():
+    x, kernel, _ = draw(3, 6, 5, 9, 2, 1)
+    expected = np.einsum("bhwi,io->bhwo", np.asarray(x, float), np.asarray(kernel[0, 0], float))
+    np.testing.assert_allclose(convolve(x, kernel), expected, atol=1e-5)
+    assert convolve(x, kernel).shape == (3, 6, 5, 2)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_value_and_gradients_equal_the_plain_ones(shape, dtype):

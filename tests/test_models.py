@@ -197,8 +197,9 @@ def test_bfloat16_convolves_in_bfloat16_and_normalises_in_float32(name, convs):
     by_name = {}
     for equation in equations(jax.make_jaxpr(functools.partial(apply, module))(params, lr).jaxpr):
         by_name.setdefault(equation.primitive.name, []).append(equation)
-    assert len(by_name["conv_general_dilated"]) == convs
-    for conv in by_name["conv_general_dilated"]:
+    products = by_name["conv_general_dilated"] + by_name.get("dot_general", [])  # the latter are of 1x1
+    assert len(products) == convs
+    for conv in products:
         assert {v.aval.dtype for v in (*conv.invars, *conv.outvars)} == {jnp.dtype(jnp.bfloat16)}
     # One sum of squares, root and quotient a convolution.
     for primitive in ("reduce_sum", "sqrt", "div"):

@@ -208,6 +208,8 @@ class _Writer:
             raise _UnknownError
         if kind == "conv_general_dilated":
             return self._convolution(*operands, params, eqn.invars[0].aval.shape, scope)
+        if kind == "dot_general" and params["dimension_numbers"] == (((3,), (0,)), ((), ())):
+            return self._pointwise(*operands, scope)
         if kind == "concatenate" and isinstance(x, _Array):
             names = [self.write(y) for y in operands if isinstance(y, _Array) and y.axes == x.axes]
             _require(len(names) == len(operands))
@@ -303,6 +305,16 @@ class _Writer:
             attributes["auto_pad"] = "SAME_UPPER"
         axes = tuple(numbers.out_spec.index(i) for i in range(4))
         return _Array(_Node(op, [self.write(x), kernel, bias], attributes, scope), axes)
+
+    def _pointwise(self, x: Any, kernel: Any, scope: str) -> _Array:
+        """A matrix product over the channels: a convolution of one pixel."""
+        _require(isinstance(x, _Array) and isinstance(kernel, np.ndarray))
+        _require(x.axes == _NHWC and kernel.ndim == 2)
+        kernel = kernel.T[:, :, None, None]  # (I, O) to (O, I, 1, 1)
+        bias = np.zeros(len(kernel), kernel.dtype)
+        attributes = {"kernel_shape": (1, 1), "dilations": (1, 1), "group": 1}
+        attributes |= {"strides": (1, 1), "pads": [0, 0, 0, 0]}
+        return _Array(_Node("Conv", [self.write(x), kernel, bias], attributes, scope), x.axes)
 
 
 def _is_known(eqn: JaxprEqn) -> bool:
