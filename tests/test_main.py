@@ -123,7 +123,7 @@ from wdsr_jax.data import paired
 read_image = paired.read_image
 
 def slowly(path):
-    print("reading", flush=True)
+    print("reading\\n", end="", flush=True)  # in one piece: two threads print
     time.sleep(1)
     return read_image(path)
 
