@@ -146,7 +146,9 @@ class _Writer:
                 if isinstance(x, _Array) and uses[var] > 1:  # written now: changed later, it would be twice
                     self.write(x)
             # The stack begins with the network's class.
-            where = str(eqn.source_info.name_stack).partition("/")[2] or scope
+            # Module by module from the outermost on; a part with a dot is a method of the one before it.
+            parts = str(eqn.source_info.name_stack).split("/")[1:]
+            where = "/".join(part for part in parts if "." not in part) or scope
             inner = next((p for p in eqn.params.values() if isinstance(p, ClosedJaxpr)), None)
             if eqn.primitive.name in _CALLS and inner is not None:
                 outputs = self.run(inner.jaxpr, inner.consts, operands, where)
