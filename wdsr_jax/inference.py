@@ -224,8 +224,10 @@ def _tile_shape(
         # Where nothing fits, the smallest; where the work is equal, fewer and larger tiles.
         return area > room, area if area > room else tiles[0] * tiles[1] * area, -area
 
-    shapes = [(h, w) for h in sides(size[0]) for w in sides(size[1]) if h == w or not square]
-    shapes = shapes or [(max(s),) * 2 for s in [[*sides(size[0]), *sides(size[1])]]]
+    if square:  # a side that suits the longer axis suits the other
+        shapes = [(side, side) for side in sides(max(size))]
+    else:
+        shapes = list(itertools.product(sides(size[0]), sides(size[1])))
     shape = min(shapes, key=cost)
     if jax.default_backend() == "cpu":
         return shape, devices  # a larger batch gains nothing there
