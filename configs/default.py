@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict(dict(source="div2k", root="", val_root="", track="bicubic", cache_dir=""))
     config.data.update(patch_size=48, batch_size=16, workers=0)  # LR pixels; worker processes, 0: threads
     config.train = ConfigDict(dict(steps=300_000, seed=0, loss="l1", grad_clip=0.0, ema_decay=0.999))
+    config.train.update(grad_accum=1)  # parts of a device's batch that come one after the other: saves memory
     config.train.update(init_from="")  # weights to start from: a file, a workdir or a shipped name
     config.train.update(learning_rate=1e-3, warmup_steps=0, schedule="piecewise")  # or cosine
     config.train.update(lr_boundaries=(200_000, 250_000), lr_decay=0.1)  # of piecewise

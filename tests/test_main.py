@@ -202,9 +202,10 @@ def test_wrong_arguments_are_named(arguments, message):
 
 def test_arguments():
     line = "--workdir run --config.train.seed -7 --config configs/x4.py:wdsr_b --config.data.root=a=b"
-    config, workdir, profile = main.parse_arguments([*line.split(), "--config.train.seed=8"])
-    assert not profile
-    assert workdir == "run" and config.is_locked
+    options = main.parse_arguments([*line.split(), "--config.train.seed=8"])
+    config = options.config
+    assert not options.profile and options.coordinator is None
+    assert options.workdir == "run" and config.is_locked
     assert (config.model.name, config.model.scale) == ("wdsr_b", 4)
     assert (config.data.root, config.train.seed) == ("a=b", 8)
 

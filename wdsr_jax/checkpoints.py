@@ -25,6 +25,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
+from wdsr_jax import distributed
 from wdsr_jax.errors import UserError
 
 FOLDER = "checkpoints"
@@ -49,21 +50,24 @@ def saved_steps(workdir: str | os.PathLike) -> list[int]:
 def open_checkpoints(workdir: Path, keep: int) -> Iterator[ocp.CheckpointManager]:
     """Opens `workdir/checkpoints`, where the latest `keep` are kept and the best by validation PSNR.
 
-    Half-written ones are removed. On leaving, a save in progress is brought to its end.
+    Half-written ones are removed. On leaving, a save in progress is brought to its end; of several processes,
+    only where they leave without an error, as they would wait for each other.
 
     Raises:
         UserError: the folder cannot be made.
     """
     folder = (Path(workdir) / FOLDER).absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
-    for step in saved_steps(workdir):
-        try:
-            _check_metrics(folder / str(step))
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            _set_aside(folder / str(step), error)  # Orbax would open none of them
+    with distributed.together():
+        if distributed.is_lead():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
+            for step in saved_steps(workdir):
+                try:
+                    _check_metrics(folder / str(step))
+                except (OSError, ValueError, LookupError, TypeError) as error:
+                    _set_aside(folder / str(step), error)  # Orbax would open none of them
     best = policies.BestN(get_metric_fn=lambda m: m[_METRIC], n=1, keep_checkpoints_without_metrics=False)
     policy = policies.AnyPreservationPolicy([policies.LatestN(keep), best])
     options = ocp.CheckpointManagerOptions(
@@ -74,13 +78,16 @@ def open_checkpoints(workdir: Path, keep: int) -> Iterator[ocp.CheckpointManager
     )
     with _abandoned_reads_ignored():
         manager = ocp.CheckpointManager(folder, options=options)
+        failed = True
         try:
             yield manager
+            failed = False
         finally:
             # An error of the last save: `finish` has raised it, or another one is on its way.
-            with suppress(Exception):
-                manager.close()
-            if jax.process_index() == 0:
+            if not failed or jax.process_count() == 1:
+                with suppress(Exception):
+                    manager.close()
+            if distributed.is_lead():
                 for unfinished in folder.glob("*.orbax-checkpoint-tmp*"):  # of a save that failed
                     shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -166,8 +173,15 @@ def restore_newest(manager: ocp.CheckpointManager, target: Any) -> tuple[Any, st
             if _digest(restored.state) != restored.record["digest"]:
                 raise ValueError("its digest does not match its arrays")
             data = restored.record["data"]
+            damage = None
         except Exception as error:  # damage shows as any of a dozen exception types
-            _set_aside(Path(manager.directory) / str(step), error)
+            damage = error
+        if any(distributed.gather(damage is not None)):
+            with distributed.together():
+                if distributed.is_lead():
+                    _set_aside(
+                        Path(manager.directory) / str(step), damage or "another process cannot read it"
+                    )
             manager.reload()
             continue
         if not jax.tree.all(jax.tree.map(lambda x, y: x.shape == y.shape, restored.state, target)):
@@ -186,7 +200,7 @@ def _check_metrics(checkpoint: Path) -> None:
         float(json.loads(file.read_text())[_METRIC])
 
 
-def _set_aside(checkpoint: Path, error: Exception) -> None:
+def _set_aside(checkpoint: Path, error: Exception | str) -> None:
     """Moves a damaged checkpoint to `workdir/damaged`, beside those that lie there already, and says so."""
     parent = checkpoint.parents[1] / "damaged"
     names = itertools.chain([checkpoint.name], (f"{checkpoint.name}-{i}" for i in itertools.count(2)))
@@ -230,7 +244,7 @@ def _abandoned_reads_ignored() -> Iterator[None]:
         sys.unraisablehook = before
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: Exception | str) -> str:
     reason = re.search(r"([^:]*) \[os_error_code", str(error))  # at the end of a page by tensorstore
     message = getattr(error, "strerror", None) or (reason[1] if reason else str(error))
     return (message.strip().splitlines() or [type(error).__name__])[0][:120]

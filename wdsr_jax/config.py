@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from wdsr_jax import optim
 from wdsr_jax.errors import UserError
 from wdsr_jax.losses import LOSSES
-from wdsr_jax.models import create_model
+from wdsr_jax.models import create_model, has_batch_norm
 
 _TYPES = {
     "text": """model.name model.norm model.g_init model.dtype
@@ -31,7 +31,7 @@ _TYPES = {
     "a whole number": """model.scale model.filters model.blocks model.expansion
         data.patch_size data.batch_size data.workers
         train.steps train.seed train.warmup_steps train.log_every train.eval_every train.checkpoint_every
-        train.keep_checkpoints train.max_skipped""",
+        train.keep_checkpoints train.max_skipped train.grad_accum""",
     "a number": """model.low_rank_ratio model.res_scale
         train.learning_rate train.lr_decay train.grad_clip train.ema_decay""",
     "numbers in brackets, such as (1, 2)": "model.mean train.lr_boundaries",
@@ -45,7 +45,7 @@ _RANGES = {
     "above 0": (
         lambda x: x > 0,
         """data.patch_size data.batch_size train.steps train.learning_rate train.lr_decay train.log_every
-        train.eval_every train.checkpoint_every train.keep_checkpoints""",
+        train.eval_every train.checkpoint_every train.keep_checkpoints train.grad_accum""",
     ),
     "0 or more": (lambda x: x >= 0, "data.workers train.warmup_steps train.grad_clip train.max_skipped"),
     "in [0, 1)": (lambda x: 0 <= x < 1, "train.ema_decay"),
@@ -156,13 +156,23 @@ def check_config(config: ConfigDict) -> None:
     for key, choices in {"train.loss": tuple(LOSSES), "train.schedule": optim.SCHEDULES}.items():
         if values[key] not in choices:
             raise UserError(f"config.{key} must be one of {', '.join(choices)}, not {values[key]!r}")
-    batch_size, devices = values["data.batch_size"], jax.device_count()
+    batch_size, devices, parts = values["data.batch_size"], jax.device_count(), values["train.grad_accum"]
     if batch_size % devices:
         raise UserError(f"config.data.batch_size={batch_size} is not divisible by the {devices} devices")
+    if batch_size % (devices * parts):
+        raise UserError(
+            f"config.train.grad_accum={parts} does not divide a device's share of config.data.batch_size="
+            f"{batch_size}, which is {batch_size // devices}"
+        )
     try:
-        create_model(config.model)
+        module = create_model(config.model)
     except UserError as error:
         raise UserError(f"config.{error}") from None
+    if parts > 1 and has_batch_norm(module):
+        raise UserError(
+            f"config.train.grad_accum={parts}: batch norm needs the whole batch at once; set it to 1, or "
+            "train with another config.model.norm"
+        )
 
 
 def _takes_variant(get_config: Callable, argument: str) -> bool:

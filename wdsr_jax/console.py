@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -63,6 +64,7 @@ def run_command(main: Callable[[], int | None]) -> None:
         sys.stdout.flush()  # not at exit, where Python would report a closed pipe by a traceback
     except UserError as error:
         print("error:", *str(error).splitlines(), file=sys.stderr)
+        _leave_others()
         code = 1
     except (KeyboardInterrupt, SystemExit) as stop:  # SystemExit: how SIGTERM is handled, and --help
         code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
@@ -77,4 +79,16 @@ def run_command(main: Callable[[], int | None]) -> None:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(nowhere, stream.fileno())  # for what is written yet at exit
         code = 141
+    except Exception:
+        traceback.print_exc()
+        _leave_others()
+        code = 1
     sys.exit(code)
+
+
+def _leave_others() -> None:
+    """Exits at once where other processes wait for this one: at a usual exit JAX would wait for them."""
+    jax = sys.modules.get("jax")  # not imported for this: many a command is done before it needs JAX
+    if jax is not None and jax.distributed.is_initialized():
+        sys.stderr.flush()
+        os._exit(1)

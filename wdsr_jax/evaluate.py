@@ -3,7 +3,8 @@
 python -m wdsr_jax.evaluate --model=bicubic|WORKDIR|FILE|NAME --scale=S [--out=FILE.json] DIR [DIR ...]
 
 Each DIR is a set: HR images alone (LR is made by MATLAB's bicubic), or with LR images beside them, in the
-naming of DIV2K (0001.png, 0001x2.png) or of SelfExSR (img_001_SRF_2_HR.png, img_001_SRF_2_LR.png).
+naming of DIV2K (0001.png, 0001x2.png) or of SelfExSR (img_001_SRF_2_HR.png, img_001_SRF_2_LR.png). At scale 1
+LR images must be there (in folders HR and LR, say), and what the table calls bicubic is the LR image as it is.
 
 FILE.json gets `{"SET": {"bicubic": SCORES, "model": SCORES, "images": [{"name", "bicubic", "model"}, ...]}}`,
 where SCORES are `{"psnr_y", "ssim_y", "psnr_rgb", "ssim_ntire"}`: PSNR and SSIM by protocol `y`, then by
@@ -29,6 +30,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+from wdsr_jax import distributed
 from wdsr_jax.compilation import keep_compilations
 from wdsr_jax.console import ArgumentParser, run_command
 from wdsr_jax.data.paired import Pairs
@@ -79,13 +81,16 @@ def examples_of_folder(folder: str | os.PathLike, scale: int) -> list[Example]:
     side) is found out when it is loaded, and left out then.
 
     Raises:
-        UserError: no such folder, LR images that do not fit, or no file in it that is an image large enough.
+        UserError: no such folder, LR images that do not fit (or are missing, at scale 1), or no file in it
+            that is an image large enough.
     """
     files = find_pairs(folder, scale)
     try:
         check_pair_sizes(files, scale)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None  # it names images, of which set it cannot know
+    if scale == 1 and files[0].lr is None:
+        raise UserError(f"{folder}: no LR images beside the HR; at scale 1 they cannot be made from HR")
     sizes = [image_size(file.hr) or (0, 0) for file in files]
     if all(min(size) < scale for size in sizes):
         raise UserError(f"{folder}: no image in it that can be read and has {scale} pixels a side")
@@ -142,6 +147,8 @@ def super_resolve(
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
     """Runs the network over images of many sizes, an image a device, with few compilations.
 
+    A network without a radius (see `inference`) is compiled for each size.
+
     Yields:
         Position in `examples`, LR, HR and SR, uint8; in the order of their padded shapes. Those that
         cannot be loaded are logged and left out.
@@ -149,7 +156,9 @@ def super_resolve(
     module, params = for_inference(module, params)
     apply = parallel_apply(module)
     devices = jax.local_device_count()
-    shapes = padded_shapes([example.lr_shape for example in examples])
+    shapes = [example.lr_shape for example in examples]
+    if module.radius is not None:
+        shapes = padded_shapes(shapes)
     for height, width in sorted(set(shapes)):
         members = [i for i, shape in enumerate(shapes) if shape == (height, width)]
         for first in range(0, len(members), devices):
@@ -203,7 +212,7 @@ def evaluate(
     bicubic: bool = True,
     label: str = "evaluating",
 ) -> dict[str, Any]:
-    """Measures one set.
+    """Measures one set; of several processes each does a share of the images, and all get the result.
 
     Args:
         examples: its images.
@@ -221,23 +230,24 @@ def evaluate(
     Raises:
         UserError: no image could be read.
     """
-    if module is None:
-        outputs = _load(examples, range(len(examples)))
-    else:
-        outputs = super_resolve(module, params, examples)
+    share = examples[jax.process_index() :: jax.process_count()]
+    everything = range(len(share))
+    outputs = _load(share, everything) if module is None else super_resolve(module, params, share)
 
     def measure(i: int, lr: np.ndarray, hr: np.ndarray, sr: np.ndarray | None = None) -> tuple[int, dict]:
-        result: dict[str, Any] = {"name": examples[i].name}
+        result: dict[str, Any] = {"name": share[i].name}
         if bicubic:
             result["bicubic"] = score(imresize(lr, scale), hr, scale)
         if sr is not None:
             result["model"] = score(sr, hr, scale)
-        return i, result
+        return jax.process_index() + i * jax.process_count(), result
 
     results: dict[int, dict] = {}
     pending: deque = deque()
     pool = ThreadPoolExecutor(_THREADS)
-    with tqdm(total=len(examples), desc=label, unit="img", leave=False) as bar:
+    with tqdm(
+        total=len(share), desc=label, unit="img", leave=False, disable=not distributed.is_lead()
+    ) as bar:
 
         def collect(at_most: int) -> None:
             while len(pending) > at_most:
@@ -252,6 +262,7 @@ def evaluate(
             collect(at_most=0)
         finally:
             pool.shutdown(cancel_futures=True)  # an interrupt need not wait for what is queued
+    results = {i: result for each in distributed.gather(list(results.items())) for i, result in each}
     if not results:
         raise UserError(f"{label}: no image could be read; the lines above say why")
     images = [results[i] for i in sorted(results)]
@@ -334,8 +345,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("folders", nargs="+", metavar="DIR", help="one folder a set")
     args = parser.parse_args()
-    if args.scale < 2:
-        raise UserError(f"--scale must be a whole number from 2 up, not {args.scale}")
+    if args.scale < 1:
+        raise UserError(f"--scale must be a whole number from 1 up, not {args.scale}")
     if args.out:
         _check_writable(args.out)
     keep_compilations()

@@ -4,11 +4,11 @@ python -m wdsr_jax.main --config=configs/x4.py[:variant] --workdir=runs/x4 [--co
 """
 
 # What trains is imported in `main`: input workers import this file anew, and would each hold all of it.
+import argparse
 import os
 import re
 import signal
 import sys
-from typing import Any
 
 from absl import logging
 
@@ -16,9 +16,9 @@ from wdsr_jax.console import ArgumentParser, run_command
 from wdsr_jax.errors import UserError
 
 
-def parse_arguments(arguments: list[str]) -> tuple[Any, str, bool]:
-    """Config (overrides applied and checked), workdir and --profile; UserError where something is wrong."""
-    from wdsr_jax.config import check_config, override_all, read_config
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """The options, `config` being a ConfigDict with its overrides; UserError where something is wrong."""
+    from wdsr_jax.config import override_all, read_config
 
     parser = ArgumentParser(
         prog="python -m wdsr_jax.main", description=__doc__.splitlines()[0], allow_abbrev=False
@@ -27,16 +27,23 @@ def parse_arguments(arguments: list[str]) -> tuple[Any, str, bool]:
     parser.add_argument("--workdir", help="folder for checkpoints, logs and results, such as runs/quickstart")
     parser.add_argument("--profile", action="store_true", help="trace 5 steps into the workdir's profile/")
     parser.add_argument("--config.KEY", metavar="VALUE", help="overrides a key of the config file")
+    several = parser.add_argument_group(
+        "several processes",
+        "Slurm's, Open MPI's, Kubernetes' and those of a TPU pod find each other; others are told:",
+    )
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    several.add_argument("--process", type=int, metavar="I", help="which this is, from 0 to N - 1")
     known, rest = parser.parse_known_args(arguments)
     for name in ("config", "workdir"):
         if not getattr(known, name):
             raise UserError(
                 f"--{name} is missing; try --config=configs/quickstart.py --workdir=runs/quickstart"
             )
-    config = read_config(known.config)
-    override_all(config, rest)
-    check_config(config)
-    return config.lock(), known.workdir, known.profile
+    known.config = read_config(known.config)
+    override_all(known.config, rest)
+    known.config.lock()
+    return known
 
 
 def _widen_cpu_pool() -> None:
@@ -52,20 +59,25 @@ def _widen_cpu_pool() -> None:
 
 
 def main() -> int:
-    """Parses the command line, names the devices, trains."""
-    # Until the training loop takes signals over: unwinds, so that nothing half-written stays.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    """Parses the command line, joins other processes, names the devices, trains."""
     _widen_cpu_pool()
     import jax
 
+    from wdsr_jax import distributed
     from wdsr_jax.compilation import keep_compilations
     from wdsr_jax.train import train_and_evaluate
 
-    config, workdir, profile = parse_arguments(sys.argv[1:])
+    options = parse_arguments(sys.argv[1:])
+    distributed.initialize(options.coordinator, options.processes, options.process)
+    # Until the training loop takes signals over: unwinds, so that nothing half-written stays. (After JAX,
+    # which puts up a handler of its own.)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     keep_compilations()
-    devices = jax.devices()
-    logging.info("%d x %s, %d processes", len(devices), devices[0].device_kind, jax.process_count())
-    return train_and_evaluate(config, workdir, profile=profile)
+    devices, hosts, batch_size = jax.devices(), jax.process_count(), options.config.data.batch_size
+    what = f"{len(devices)} x {devices[0].device_kind}, {hosts} process{'es' if hosts > 1 else ''}"
+    logging.info("%s, batches of %d", what, batch_size)
+    with distributed.naming_lost_processes():
+        return train_and_evaluate(options.config, options.workdir, profile=options.profile)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 import flax.linen as nn
 import numpy as np
 
-from wdsr_jax import pictures
+from wdsr_jax import distributed, pictures
 from wdsr_jax.evaluate import Example, evaluate, markdown_table, super_resolve, write_json
 from wdsr_jax.images import write_image
 from wdsr_jax.inference import upscale
@@ -27,11 +27,17 @@ def is_reported(workdir: Path) -> bool:
 def write_report(workdir: Path, examples: list[Example], scale: int) -> None:
     """Evaluates the best weights beside bicubic and writes the scores, and a picture of the first image.
 
+    All processes evaluate, the lead writes.
+
     Raises:
         UserError: a file cannot be read or written.
     """
+    with distributed.together():  # the lead has written the weights, if only now
+        pass
     module, params = load_pretrained(workdir)
     results = {"validation": evaluate(examples, scale, module, params, label="final evaluation")}
+    if not distributed.is_lead():
+        return
     _, lr, hr, sr = next(super_resolve(module, params, examples[:1]))
     picture = pictures.before_after(lr, sr, hr, scale, examples[0].name)
     write_image(workdir / _PICTURE, picture)

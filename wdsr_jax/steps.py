@@ -67,6 +67,7 @@ def train_step(
     loss: Callable[[jax.Array, jax.Array], jax.Array],
     seed: int,
     ema_decay: float = 0.0,
+    grad_accum: int = 1,
     micro_batches: int = 1,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
@@ -75,7 +76,8 @@ def train_step(
     A step whose loss or gradient is not finite leaves all but the counters as it was.
 
     Batch norm takes its statistics over all devices, so that their number changes nothing but rounding.
-    It cannot do so over micro-batches, whose convolutions would have to wait for each other.
+    It cannot do so over parts of a batch that come one after the other, nor over micro-batches, whose
+    convolutions would have to wait for each other.
 
     Args:
         state: before the step.
@@ -86,27 +88,29 @@ def train_step(
         seed: of the run; whatever is random in the network gets the key `fold_in(seed, step)`.
         ema_decay: d of ema = d ema + (1 - d) params, where d = min(ema_decay, (1 + step) / (10 + step));
             unused where the state has no average.
-        micro_batches: into how many parts the batch is split inside the step; the result is the same but
-            for rounding. Divides the batch; 1 for a network with batch norm.
+        grad_accum: into how many parts the batch is split that come one after the other, so that the features
+            of one part need memory at a time; gradients are averaged, the result is the same but for
+            rounding. Divides the batch; 1 for a network with batch norm.
+        micro_batches: into how many each part is split that are computed at once, likewise.
         axis_name: of the devices over which loss and gradients are averaged.
 
     Returns:
         The next state, and `loss`, `grad_norm` (before clipping) and `skipped_in_row`.
 
     Raises:
-        ValueError: micro-batches of a network with batch norm.
+        ValueError: a batch in parts, for a network with batch norm.
     """
     if has_batch_norm(module):
-        if micro_batches > 1:
-            raise ValueError("batch norm is of the whole batch: micro_batches must be 1")
+        if grad_accum * micro_batches > 1:
+            raise ValueError("batch norm is of the whole batch: grad_accum and micro_batches must be 1")
         module = module.clone(axis_name=axis_name)
     key = jax.random.fold_in(jax.random.key(seed), state.step)
 
-    def mean_loss(params):
+    def mean_loss(params, batch, key):
         network = module
         if getattr(module, "norm", None) == "weight":  # once a step, not once a micro-batch
             network, params = module.clone(norm="none"), fold_weight_norm(params)
-        # (B, ...) -> micro_batches of (B / micro_batches, ...)
+        # (b, ...) -> micro_batches of (b / micro_batches, ...)
         lrs = jnp.split(batch["lr"], micro_batches)
         hrs = jnp.split(batch["hr"], micro_batches)
         losses = []
@@ -118,7 +122,20 @@ def train_step(
             losses.append(loss(sr, hr.astype(jnp.float32) / 255))
         return sum(losses) / micro_batches, measured.get("batch_stats", {})
 
-    (value, statistics), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    value_and_grads = jax.value_and_grad(mean_loss, has_aux=True)
+    if grad_accum == 1:
+        (value, statistics), grads = value_and_grads(state.params, batch, key)
+    else:
+        # (B, ...) -> (grad_accum, B / grad_accum, ...)
+        parts = jax.tree.map(lambda x: x.reshape(grad_accum, -1, *x.shape[1:]), batch)
+
+        def add(total, part):
+            (value, _), grads = value_and_grads(state.params, *part)
+            return jax.tree.map(jnp.add, total, (value, grads)), None
+
+        nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params)
+        total, _ = jax.lax.scan(add, nothing, (parts, jax.random.split(key, grad_accum)))
+        (value, grads), statistics = jax.tree.map(lambda x: x / grad_accum, total), {}
     if axis_name:
         value, grads = jax.lax.pmean((value, grads), axis_name)
     grad_norm = optax.tree.norm(grads)
@@ -148,14 +165,21 @@ def train_step(
     return new_state, {"loss": value, "grad_norm": grad_norm, "skipped_in_row": skipped_in_row}
 
 
-def parallel_train_step(**options: Any) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`train_step` with `options` bound, on all devices of this host.
+def parallel_train_step(**options: Any) -> Callable[[TrainState, Batch, bool], tuple[TrainState, Metrics]]:
+    """`train_step` with `options` bound, on all devices of all hosts.
 
-    The state goes in and comes out unstacked (the same on every device) and is donated; the batch is
-    stacked by `shard`.
+    The state goes in and comes out unstacked (the same on every device) and is donated; the batch, this
+    host's share, is stacked by `shard`. The third argument is whether this host has been asked to stop; the
+    metrics' `stop` says whether any has, so that all can do so after the same step.
     """
-    step = functools.partial(train_step, axis_name="batch", **options)
-    return jax.pmap(step, axis_name="batch", in_axes=(None, 0), out_axes=(None, None), donate_argnums=(0,))
+
+    def step(state, batch, stop):
+        state, metrics = train_step(state, batch, axis_name="batch", **options)
+        return state, metrics | {"stop": jax.lax.pmax(jnp.asarray(stop, jnp.int32), "batch")}
+
+    return jax.pmap(
+        step, axis_name="batch", in_axes=(None, 0, None), out_axes=(None, None), donate_argnums=(0,)
+    )
 
 
 def replicate(state: TrainState) -> TrainState:

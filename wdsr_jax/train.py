@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from wdsr_jax import checkpoints, evaluate, optim, steps
+from wdsr_jax import checkpoints, distributed, evaluate, optim, steps
 from wdsr_jax.board import open_board, write_board
 from wdsr_jax.config import check_config
 from wdsr_jax.data import load_data
@@ -68,17 +68,18 @@ def train_and_evaluate(
     resumes = bool(checkpoints.saved_steps(workdir))
     check_workdir(workdir, config.to_dict(), resumes=resumes)
     train, data, scale = config.train, config.data, config.model.scale
-    is_lead = jax.process_index() == 0
+    is_lead, is_alone = distributed.is_lead(), jax.process_count() == 1
 
-    train_pairs, val_pairs = load_data(
-        data.source,
-        scale=scale,
-        root=data.root,
-        val_root=data.val_root,
-        track=data.track,
-        cache_dir=data.cache_dir,
-        patch_size=data.patch_size,
-    )
+    with distributed.together():
+        train_pairs, val_pairs = load_data(
+            data.source,
+            scale=scale,
+            root=data.root,
+            val_root=data.val_root,
+            track=data.track,
+            cache_dir=data.cache_dir,
+            patch_size=data.patch_size,
+        )
     logging.info("%d training images, %d for validation", len(train_pairs), len(val_pairs))
     examples = evaluate.examples_of_pairs(val_pairs)
 
@@ -104,11 +105,14 @@ def train_and_evaluate(
         loss=LOSSES[train.loss],
         seed=train.seed,
         ema_decay=train.ema_decay,
-        micro_batches=steps.count_micro_batches(module, data.batch_size // jax.device_count()),
+        grad_accum=train.grad_accum,
+        micro_batches=steps.count_micro_batches(
+            module, data.batch_size // (jax.device_count() * train.grad_accum)
+        ),
     )
 
-    start_workdir(workdir, config.to_dict())
     with ExitStack() as stack:  # closes in any event what the run has open: threads, processes, files
+        stack.enter_context(start_workdir(workdir, config.to_dict()))
         # Resuming: the newest whole checkpoint gives state and step; the batches from that step on follow.
         manager = stack.enter_context(checkpoints.open_checkpoints(workdir, train.keep_checkpoints))
         best = -np.inf
@@ -157,7 +161,8 @@ def train_and_evaluate(
             """Validation PSNR at this step, None if a signal came first; keeps the best weights."""
             nonlocal best
             params = state.params if state.ema_params is None else state.ema_params
-            images = until_signal(examples, signals)
+            # Of several processes all or none would have to give up.
+            images = until_signal(examples, signals) if is_alone else examples
             try:
                 result = evaluate.evaluate(images, scale, module, params, bicubic=False, label="validation")
             except Stopped:
@@ -187,12 +192,17 @@ def train_and_evaluate(
         unlogged: list[steps.Metrics] = []
         running: deque[steps.Metrics] = deque()
         since, counted, waited = time.monotonic(), step, 0.0
+        told = False
 
-        while step < train.steps and not signals:
+        def is_stopping() -> bool:
+            # A process alone stops after the step at hand; several together, once a step has told them all.
+            return bool(signals) if is_alone else told
+
+        while step < train.steps and not is_stopping():
             asked = time.monotonic()
             batch = steps.shard(next(batches))
             waited += time.monotonic() - asked
-            state, metrics = train_step(state, batch)
+            state, metrics = train_step(state, batch, bool(signals))
             step += 1
             unlogged.append(metrics)
             running.append(metrics)
@@ -200,7 +210,9 @@ def train_and_evaluate(
             if profile and is_lead:
                 trace(step, metrics)
             if len(running) > _IN_FLIGHT:
-                _check_finite(running.popleft(), train.max_skipped, step - _IN_FLIGHT, workdir)
+                oldest = running.popleft()
+                _check_finite(oldest, train.max_skipped, step - _IN_FLIGHT, workdir)
+                told = bool(oldest["stop"])
             if step == first_step + 1 and step % train.log_every:
                 jax.block_until_ready(metrics)
                 since, counted, waited = time.monotonic(), step, 0.0  # img/s without the compilation
@@ -235,13 +247,14 @@ def train_and_evaluate(
             checkpoints.save(manager, state, step, train_pairs.fingerprint)
         checkpoints.finish(manager)
 
-    if signals:
-        name = signal.Signals(signals[0]).name
+    if is_stopping():
+        number = signals[0] if signals else signal.SIGTERM  # which another process has got
+        name = signal.Signals(number).name
         logging.info("stopped by %s at step %d; saved: the same command goes on from here", name, step)
-        return 128 + signals[0]
+        return 128 + number
+    if not reported:
+        write_report(workdir, examples, scale)
     if is_lead:
-        if not reported:
-            write_report(workdir, examples, scale)
         print_report(workdir, scale)
     return 0
 

@@ -1,18 +1,23 @@
 """What a training run leaves in its folder about itself, and whether a config may resume it."""
 
+import fcntl
 import json
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from wdsr_jax import distributed
 from wdsr_jax.errors import UserError
 from wdsr_jax.files import replace_file
 
 _CONFIG = "config.json"
+_LOCK = ".lock"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 # These may differ when a run is resumed: they change neither the network nor the order of the batches.
@@ -26,6 +31,7 @@ _FREE = {
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.max_skipped",
+    "train.grad_accum",
 }
 
 
@@ -58,18 +64,44 @@ def check_workdir(workdir: str | os.PathLike, config: dict[str, Any], *, resumes
     _compare(workdir, saved, config)
 
 
-def start_workdir(workdir: Path, config: dict[str, Any]) -> None:
+@contextmanager
+def start_workdir(workdir: Path, config: dict[str, Any]) -> Iterator[None]:
     """Makes the folder and writes `config.json`, and `environment.json` with versions and devices.
 
+    In the `with` block the folder is this run's alone; a lock that ends with the process sees to that, where
+    the file system has locks. Of several processes the lead does all this for all of them.
+
     Raises:
-        UserError: that failed.
+        UserError: that failed, another run has the folder, or a process does not see what the lead wrote.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        _write_json(workdir / _CONFIG, config)
-        _write_json(workdir / "environment.json", _environment())
-    except OSError as error:
-        raise UserError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
+    with ExitStack() as stack:
+        with distributed.together():
+            if distributed.is_lead():
+                try:
+                    workdir.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(_locked(workdir))
+                    _write_json(workdir / _CONFIG, config)
+                    _write_json(workdir / "environment.json", _environment())
+                except OSError as error:
+                    raise UserError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
+        with distributed.together():
+            if not (workdir / _CONFIG).exists():
+                raise UserError(f"--workdir={workdir}: must be on storage that all processes share")
+        yield
+
+
+@contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
+    with open(workdir / _LOCK, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"--workdir={workdir}: another run is at work in it; wait for its end, or choose another"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def _environment() -> dict[str, Any]:
