@@ -80,7 +80,11 @@ def parallel_apply(module: nn.Module) -> Callable[[Any, np.ndarray, np.ndarray],
     mesh = Mesh(np.asarray(jax.local_devices()), ("batch",))
     everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("batch"))
     apply = functools.partial(apply_padded, module)
-    return jax.jit(apply, in_shardings=(everywhere, split, split), out_shardings=split)
+    apply = jax.jit(apply, in_shardings=(everywhere, split, split), out_shardings=split)
+    # Put there before: of several processes JAX takes a NumPy array for a share of one global array.
+    return lambda params, lr, sizes: apply(
+        jax.device_put(params, everywhere), jax.device_put(lr, split), jax.device_put(sizes, split)
+    )
 
 
 def upscale(
