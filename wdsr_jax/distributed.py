@@ -56,6 +56,9 @@ def initialize(coordinator: str | None, processes: int | None, process: int | No
         return
     elif gpus := _gpus_of_only_task(os.environ):
         options["local_device_ids"] = gpus
+    # It would take SIGTERM for itself; `train` has the processes agree on where to stop without it.
+    if "jax_enable_preemption_service" in jax.config.values:
+        jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             **options,

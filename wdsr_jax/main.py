@@ -69,8 +69,7 @@ def main() -> int:
 
     options = parse_arguments(sys.argv[1:])
     distributed.initialize(options.coordinator, options.processes, options.process)
-    # Until the training loop takes signals over: unwinds, so that nothing half-written stays. (After JAX,
-    # which puts up a handler of its own.)
+    # Until the training loop takes signals over: unwinds, so that nothing half-written stays.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     keep_compilations()
     devices, hosts, batch_size = jax.devices(), jax.process_count(), options.config.data.batch_size
