@@ -46,6 +46,8 @@ def initialize(coordinator: str | None, processes: int | None, process: int | No
             raise UserError("--coordinator, --processes and --process: give all three or none")
         if not re.fullmatch(r".+:\d+", coordinator):
             raise UserError(f"--coordinator must be HOST:PORT, such as node1:1234, not {coordinator!r}")
+        if processes < 1:
+            raise UserError(f"--processes must be at least 1, not {processes}")
         if not 0 <= process < processes:
             raise UserError(f"--process={process} must be from 0 to {processes - 1}, --processes={processes}")
         if processes == 1:
@@ -97,8 +99,7 @@ def _is_one_of_several(environment: Mapping[str, str]) -> bool:
 
 def _tpu_workers(environment: Mapping[str, str]) -> str:
     """The workers of the TPU pod that this virtual machine belongs to, as its metadata server lists them."""
-    chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev").glob("vfio/[0-9]*")]
-    if not chips or importlib.util.find_spec("libtpu") is None or "TPU_SKIP_MDS_QUERY" in environment:
+    if not _has_tpu() or "TPU_SKIP_MDS_QUERY" in environment:
         return ""
     server = environment.get("GCE_METADATA_IP", "metadata.google.internal")
     request = urllib.request.Request(
@@ -110,6 +111,11 @@ def _tpu_workers(environment: Mapping[str, str]) -> str:
             return response.read().decode()
     except OSError:  # elsewhere than in Google's cloud, such as in Colab
         return ""
+
+
+def _has_tpu() -> bool:
+    chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev").glob("vfio/[0-9]*")]
+    return bool(chips) and importlib.util.find_spec("libtpu") is not None
 
 
 def _gpus_of_only_task(environment: Mapping[str, str]) -> list[int]:
