@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -64,10 +65,8 @@ def launch(tmp_path, photos, image_cache, compile_cache):
 
     yield start
     for process in started:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def losses(workdir):
@@ -283,7 +282,7 @@ def test_launchers_are_recognised(environment, expected):
 
 
 def test_an_open_mpi_that_says_nothing():
-    with pytest.raises(UserError, match="--processes=\\$OMPI_COMM_WORLD_SIZE"):
+    with pytest.raises(UserError, match=r"--processes=\$OMPI_COMM_WORLD_SIZE"):
         distributed._is_one_of_several({"OMPI_COMM_WORLD_SIZE": "4"})
 
 

@@ -222,6 +222,8 @@ def _digest(state: Any) -> str:
 
 
 def _not_saved(manager: ocp.CheckpointManager, error: Exception) -> UserError:
+    if lost := distributed.lost_process(error):
+        return lost
     manager.reload()
     last = max(manager.all_steps(), default=None)
     kept = "no checkpoint before it" if last is None else f"the last good one is of step {last}"

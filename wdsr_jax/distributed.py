@@ -166,19 +166,20 @@ def together() -> Iterator[None]:
         raise UserError(message)
 
 
+def lost_process(error: Exception) -> UserError | None:
+    """What it means if `error` comes of a collective that failed as a process had ended; else None."""
+    if jax.process_count() == 1 or not re.search("gloo|nccl|coordination service", str(error), re.I):
+        return None
+    return UserError(
+        "another process of this run has ended, its last lines say why; start all of them again: they go on "
+        "from the newest checkpoint"
+    )
+
+
 @contextmanager
 def naming_lost_processes() -> Iterator[None]:
-    """Says what it means where a collective fails in the `with` block because a process has ended.
-
-    Raises:
-        UserError: it has.
-    """
+    """Raises a UserError where the `with` block fails because another process has ended."""
     try:
         yield
     except (ValueError, RuntimeError) as error:  # of XLA
-        if jax.process_count() == 1 or not re.search("gloo|nccl|coordination service", str(error), re.I):
-            raise
-        raise UserError(
-            "another process of this run has ended, its last lines say why; start all of them again: they go "
-            "on from the newest checkpoint"
-        ) from None
+        raise (lost_process(error) or error) from None
