@@ -249,7 +249,7 @@ def test_one_process_needs_no_others():
     assert distributed.gather([1.5, None]) == [[1.5, None]]
     with distributed.together():
         pass
-    with pytest.raises(UserError, match="^mine$"), distributed.together():
+    with pytest.raises(UserError, match=r"^mine$"), distributed.together():
         raise UserError("mine")
 
 
