@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,37 @@ def test_tpu_gives_up_on_a_mistake_and_leaves_the_tpu(fake, tmp_path):
 def test_tpu_refuses(arguments, environment, message):
     result = run(LAUNCH / "tpu_vm.sh", *arguments, **environment)
     assert result.returncode == 2 and result.stderr.startswith(message)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom(tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    # A copy of the repository: the notebook makes `runs` in it.
+    for name in ("launch", "configs", "wdsr_jax"):
+        shutil.copytree(LAUNCH.parent / name, tmp_path / name)
+    notebook = nbformat.read(tmp_path / "launch/colab.ipynb", as_version=4)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+    (settings,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
+    assert "steps = 2000 " in settings.source
+    settings.source = settings.source.replace("steps = 2000 ", "steps = 20 ")
+    python = Path(sys.executable).parent
+    environment = {"PATH": f"{python}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        nbclient.NotebookClient(
+            notebook,
+            timeout=600,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(tmp_path / "launch")}},
+        ).execute()
+
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    text = "".join(output.get("text", "") for output in outputs)
+    assert "CpuDevice(id=0)" in text
+    assert "error" not in text.lower() and "Traceback" not in text
+    assert text.count("| held_out") == 2
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == 4  # curves, before and after, two enlargements
+    assert (tmp_path / "runs/colab-sample/model.safetensors").exists()
+    assert (tmp_path / "runs/shipped.png").exists()
