@@ -1,6 +1,6 @@
 """All keys and their defaults: WDSR-A of 16 blocks and 32 filters, on DIV2K x2. Other configs vary this.
 
-What a key means: `wdsr_jax/models/wdsr.py` (model), `wdsr_jax/data/__init__.py` (data), `wdsr_jax/steps.py`
+What a key means: `wdsr_jax/models/` (model), `wdsr_jax/data/__init__.py` (data), `wdsr_jax/steps.py`
 and `wdsr_jax/optim.py` (train). What it may be: `wdsr_jax/config.py`.
 """
 

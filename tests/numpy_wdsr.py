@@ -21,6 +21,7 @@ def random_params(module, seed=0):
             "bias": (-0.2, 0.2),
             "mean": (-0.5, 0.5),
             "var": (0.5, 2),
+            "slope": (0.1, 0.4),
         }[name[-1]]
         if name[-1] == "kernel" and ((*name[:-1], "scale") not in flat or (*name[:-1], "mean") in flat):
             high = (3 / np.prod(leaf.shape[:3])) ** 0.5  # without g, what keeps the size of the signal

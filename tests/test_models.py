@@ -276,7 +276,11 @@ def test_create_model_takes_a_config():
 @pytest.mark.parametrize(
     "fields, message",
     [
-        (dict(name="srcnn"), "model.name must be one of wdsr_a, wdsr_b, edsr, not 'srcnn'"),
+        (
+            dict(name="srcnn"),
+            "model.name must be one of wdsr_a, wdsr_b, edsr, srcnn_915, srcnn_955, srresnet, rdn, edrn, "
+            "not 'srcnn'",
+        ),
         (dict(norm="group"), "model.norm must be one of weight, batch, none, not 'group'"),
         (dict(dtype="float16"), "model.dtype must be one of float32, bfloat16, not 'float16'"),
         (dict(g_init="two"), "model.g_init must be one of official, norm, ones, not 'two'"),

@@ -95,7 +95,9 @@ def test_all_networks_and_scales_in_one_table(monkeypatch, capsys):
     summary.main()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     cells = {(row[0], row[1]): row[2:] for row in rows[2:]}
-    assert len(cells) == 5 * 2
+    assert len(cells) == len(summary._NETWORKS) * 2 - 1
+    assert cells["SRResNet", "x4"][0] == "1,547,350"
+    assert cells["EDRN", "x1"][-1] == "the image"
     assert cells["EDSR baseline", "x2"][0] == "1,369,859"
     assert cells["EDSR", "x2"][0] == "40,729,603"
     assert cells["WDSR-A 16x32", "x4"][0] == "1,203,312"

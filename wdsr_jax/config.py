@@ -25,10 +25,10 @@ from wdsr_jax.losses import LOSSES
 from wdsr_jax.models import create_model, has_batch_norm
 
 _TYPES = {
-    "text": """model.name model.norm model.g_init model.dtype
+    "text": """model.name model.norm model.g_init model.dtype model.upsampler
         data.source data.root data.val_root data.track data.cache_dir
         train.loss train.schedule train.init_from""",
-    "a whole number": """model.scale model.filters model.blocks model.expansion
+    "a whole number": """model.scale model.filters model.blocks model.expansion model.layers model.growth
         data.patch_size data.batch_size data.workers
         train.steps train.seed train.warmup_steps train.log_every train.eval_every train.checkpoint_every
         train.keep_checkpoints train.max_skipped train.grad_accum""",
@@ -37,7 +37,8 @@ _TYPES = {
     "numbers in brackets, such as (1, 2)": "model.mean train.lr_boundaries",
 }
 KEYS = {key: kind for kind, keys in _TYPES.items() for key in keys.split()}  # key -> what its value must be
-_OPTIONAL = {"model.mean"}
+# Where they are missing, the network's own defaults hold; most networks have no such field.
+_OPTIONAL = {"model.mean", "model.upsampler", "model.layers", "model.growth"}
 _SECTIONS = ("model", "data", "train")
 
 # Of data and train; `create_model` knows the model's.

@@ -95,7 +95,7 @@ def convert_to_torch(source: str | os.PathLike, destination: str | os.PathLike) 
     """
     _check_destination(source, destination)
     module, params = load_pretrained(source)
-    if module.block != "a" or module.scale == 1:
+    if getattr(module, "block", None) != "a" or module.scale == 1:
         raise UserError(
             f"{source}: not a WDSR-A for x2 or more, the only network of the official code of 2020"
         )

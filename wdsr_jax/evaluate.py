@@ -4,7 +4,7 @@ python -m wdsr_jax.evaluate --model=bicubic|WORKDIR|FILE|NAME --scale=S [--out=F
 
 Each DIR is a set: HR images alone (LR is made by MATLAB's bicubic), or with LR images beside them, in the
 naming of DIV2K (0001.png, 0001x2.png) or of SelfExSR (img_001_SRF_2_HR.png, img_001_SRF_2_LR.png). At scale 1
-LR images must be there (in folders HR and LR, say), and what the table calls bicubic is the LR image as it is.
+LR images must be there (in folders HR and LR, say), and what is called bicubic is the LR image as it is.
 
 FILE.json gets `{"SET": {"bicubic": SCORES, "model": SCORES, "images": [{"name", "bicubic", "model"}, ...]}}`,
 where SCORES are `{"psnr_y", "ssim_y", "psnr_rgb", "ssim_ntire"}`: PSNR and SSIM by protocol `y`, then by

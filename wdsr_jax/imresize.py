@@ -162,7 +162,7 @@ def _phases(scale: Fraction, out_length: int) -> tuple[tuple[int, tuple[float, .
 
 
 def _out_length(length: int, scale: Fraction) -> int:
-    return math.ceil(length * scale)
+    return -(-length * scale.numerator // scale.denominator)  # ceil, of a size that is symbolic, too
 
 
 def _padding(phases, scale: Fraction, periods: int, length: int) -> tuple[int, int]:

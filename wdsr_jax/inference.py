@@ -4,10 +4,14 @@ A network without pooling is local: an output pixel depends on the LR pixels at 
 So an image is cut into overlapping windows, and of each one's result the part is kept that lies `radius`
 pixels from every side where the image goes on. At the image's own edge nothing is cut off, since there the
 network pads with zeros, as it would for the whole image. The result is that of the whole image.
+
+Networks that are not local (EDRN's channel attention takes means over the whole image) have no `radius`. They
+get each image whole and at its own size: one compilation a size, and memory that grows with the image.
 """
 
 import functools
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -18,10 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from wdsr_jax.errors import UserError
 from wdsr_jax.images import dihedral, from_float, to_float, undo_dihedral
 from wdsr_jax.memory import device_memory
-from wdsr_jax.models import fold_weight_norm
+from wdsr_jax.models import fold_weight_norm, variant
 from wdsr_jax.models.layers import Conv
+from wdsr_jax.models.resampling import Bicubic
 
 # Sides that tiles may have: a shape is a compilation, so they are few. Above the last one little is gained:
 # a margin of 34 pixels (16 blocks) costs 13% there.
@@ -37,17 +43,19 @@ _POLL_SECONDS = 0.002
 def for_inference(module: nn.Module, params: Any) -> tuple[nn.Module, Any]:
     """The same network in float32 with its norm multiplied out, whatever it was trained with."""
     # Jitted: op by op it would compile some 24 times, and run as many times as there are layers.
-    return module.clone(norm="none", dtype=jnp.dtype("float32")), jax.jit(fold_weight_norm)(params)
+    return variant(module, norm="none", dtype=jnp.dtype("float32")), jax.jit(fold_weight_norm)(params)
 
 
 def apply_padded(module: nn.Module, params: Any, lr: jax.Array, sizes: jax.Array) -> jax.Array:
     """Applies the network to images padded to one shape, each as if it stood alone at its own size.
 
     A network pads every convolution's input with zeros at the image's edge. Behind padding, features are
-    no longer zero after the first layer, so the input of each convolution is masked to the image again.
+    no longer zero after the first layer, so the input of each convolution is masked to the image again. What
+    `Bicubic` enlarges goes on beyond the image's edge as it is there.
 
     Args:
-        module: a network whose convolutions are `layers.Conv` at the resolution of its input or a multiple.
+        module: a network whose convolutions are `layers.Conv` at the resolution of its input or a multiple;
+            or one without a radius, for which each image must fill (H, W).
         params: its parameters.
         lr: float (B, H, W, 3) in [0, 1]; image b fills [:height, :width], the rest is of no account.
         sizes: int (B, 2): height and width of each image.
@@ -60,15 +68,23 @@ def apply_padded(module: nn.Module, params: Any, lr: jax.Array, sizes: jax.Array
     columns = jnp.arange(w)[None, :] < sizes[:, 1:]  # (B, W)
 
     def mask_input(call, args, kwargs, context):
-        if isinstance(context.module, Conv) and context.module.kernel_size > 1:
+        layer = context.module if context.method_name == "__call__" else None
+        if isinstance(layer, Conv) and layer.kernel_size > 1:
             ratio = args[0].shape[1] // h  # above 1 behind a pixel shuffle
             inside = jnp.repeat(rows, ratio, 1)[:, :, None] & jnp.repeat(columns, ratio, 1)[:, None, :]
             args = (jnp.where(inside[..., None], args[0], 0), *args[1:])  # (B, H, W, 1) against channels
+        elif isinstance(layer, Bicubic):
+            y, x = (jnp.minimum(jnp.arange(n)[None, :], sizes[:, i, None] - 1) for i, n in enumerate((h, w)))
+            rows_continued = jnp.take_along_axis(args[0], y[:, :, None, None], axis=1)
+            args = (jnp.take_along_axis(rows_continued, x[:, None, :, None], axis=2),)
         return call(*args, **kwargs)
 
     # Full float32: by default GPUs and TPUs would round the factors of a product to 10 or 8 bits.
-    with nn.intercept_methods(mask_input), jax.default_matmul_precision("highest"):
-        return module.apply({"params": params}, lr)
+    with jax.default_matmul_precision("highest"):
+        if module.radius is None:
+            return module.apply({"params": params}, lr)
+        with nn.intercept_methods(mask_input):
+            return module.apply({"params": params}, lr)
 
 
 @functools.cache  # one compilation a shape, however often inference comes back
@@ -104,7 +120,8 @@ def upscale(
         module: a network from `create_model` or `load_pretrained`.
         params: its parameters.
         image: RGB (H, W, 3), any size from 1x1: uint8, uint16, or float in [0, 1].
-        tile: side of the tiles in LR pixels, more than twice `module.radius`; None: from the memory at hand.
+        tile: side of the tiles in LR pixels, more than twice `module.radius`; None: from the memory at hand,
+            or none for a network without a radius.
         ensemble: whether to average over the 8 symmetries of the square ("self-ensemble", EDSR,
             arXiv:1707.02921, section 3.4): 8 times the work.
         on_pixels: is called with the number of LR pixels done since the last call, for a progress bar.
@@ -114,7 +131,9 @@ def upscale(
         unclipped.
 
     Raises:
-        ValueError: another shape or type of image, or a tile that is too small.
+        ValueError: another shape or type of image, a tile that is too small, or any for a network without a
+            radius.
+        UserError: an image too large for the memory at hand, for such a network.
     """
     image = np.asarray(image)
     if image.dtype not in (np.uint8, np.uint16) and not jnp.issubdtype(image.dtype, jnp.floating):
@@ -124,17 +143,25 @@ def upscale(
     height, width, _ = image.shape
     scale, radius = module.scale, module.radius
     module, params = for_inference(module, params)
-    shape, batch = _tile_shape(module, params, (height, width), radius, tile, square=ensemble)
     symmetries = range(8 if ensemble else 1)
-
-    rows, columns = _windows(height, shape[0], radius), _windows(width, shape[1], radius)
+    if radius is None:
+        _check_whole(module, params, (height, width), tile)
+        rows, columns = [(range(height),) * 2], [(range(width),) * 2]
+    else:
+        shape, batch = _tile_shape(module, params, (height, width), radius, tile, square=ensemble)
+        rows, columns = _windows(height, shape[0], radius), _windows(width, shape[1], radius)
     windows = list(itertools.product(rows, columns))
     pieces = (
         dihedral(to_float(image[y.start : y.stop, x.start : x.stop]), symmetry)
         for (y, _), (x, _) in windows
         for symmetry in symmetries
     )
-    outputs = _apply_batched(module, params, pieces, shape, batch)
+    if radius is None:  # the symmetries of an image have its shape or the transposed one
+        devices = jax.local_device_count()
+        batches = (_apply_batched(module, params, [piece], piece.shape[:2], devices) for piece in pieces)
+        outputs = itertools.chain.from_iterable(batches)
+    else:
+        outputs = _apply_batched(module, params, pieces, shape, batch)
     dtype = image.dtype if image.dtype.kind == "u" else np.dtype(np.float32)
     result = np.empty((height * scale, width * scale, 3), dtype)
     for (y, keep_y), (x, keep_x) in windows:
@@ -241,9 +268,21 @@ def _tile_shape(
     return shape, devices * min(fit, -(-count // devices))
 
 
+def _check_whole(module: nn.Module, params: Any, size: tuple[int, int], tile: int | None) -> None:
+    """Refuses what a network that needs the whole image cannot do."""
+    if tile is not None:
+        raise ValueError("this network takes means over the whole image: it cannot work in tiles")
+    needed, free = bytes_per_pixel(module, params) * math.prod(size), device_memory()
+    if needed > free:
+        raise UserError(
+            f"an image of {size[1]} x {size[0]} pixels needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB "
+            "are free; the network takes means over the whole image and cannot work in tiles: make it smaller"
+        )
+
+
 @functools.cache
 def _feature_bytes(module: nn.Module, shapes: tuple) -> float:
-    side = 4 * (module.radius + 1)
+    side = 64 if module.radius is None else 4 * (module.radius + 1)
     leaves = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes[1]]
     params = jax.tree.unflatten(shapes[0], leaves)
     lr, sizes = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32), jax.ShapeDtypeStruct((1, 2), jnp.int32)

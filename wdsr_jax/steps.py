@@ -108,7 +108,8 @@ def train_step(
 
     def mean_loss(params, batch, key):
         network = module
-        if getattr(module, "norm", None) == "weight":  # once a step, not once a micro-batch
+        if getattr(module, "norm", None) == "weight" and not has_batch_norm(module):
+            # once a step, not once a micro-batch
             network, params = module.clone(norm="none"), fold_weight_norm(params)
         # (b, ...) -> micro_batches of (b / micro_batches, ...)
         lrs = jnp.split(batch["lr"], micro_batches)

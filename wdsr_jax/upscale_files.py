@@ -137,8 +137,14 @@ def enlarge_photo(
     )
     module, params = choose_model(args.model, max(wanted[0] / size[0], wanted[1] / size[1]))
     scale = module.scale if module else 1
+    if module and args.tile and module.radius is None:
+        raise UserError(
+            f"--tile={args.tile}: this network takes means over the whole image, so it cannot work in tiles"
+        )
     if module and args.tile and args.tile <= 2 * module.radius:
         raise UserError(f"--tile={args.tile}: must be more than {2 * module.radius} for this network")
+    if args.consistent and module and scale == 1:
+        raise UserError(f"{job.source}: --consistent at scale 1 would give the input back; leave it out")
     if args.consistent and wanted != (size[0] * scale, size[1] * scale):
         raise UserError(f"{job.source}: --consistent is for a scale that a network has, here {scale}")
     output_format = None if is_video(job.source) else format_of(job.target)

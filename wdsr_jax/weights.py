@@ -85,10 +85,10 @@ def load_pretrained(name_or_path: str | os.PathLike) -> tuple[nn.Module, Any]:
 
 
 def start_from(params: Any, name_or_path: str | os.PathLike) -> Any:
-    """Parameters for fine-tuning: the convolutions that another network has in the same shape, from there.
+    """Parameters for fine-tuning: the layers that another network has in the same shape, from there.
 
-    A network of another scale gives its head and blocks; tail and skip stay as initialised. A convolution is
-    taken whole or not at all: a kernel would be another filter under a g of its own.
+    A network of another scale gives its head and blocks; tail and skip stay as initialised. A layer is taken
+    whole or not at all: a kernel would be another filter under a g of its own.
 
     Args:
         params: freshly initialised, of the network to train.
@@ -98,21 +98,21 @@ def start_from(params: Any, name_or_path: str | os.PathLike) -> Any:
         UserError: as `load_pretrained`, or nothing fits.
     """
     _, other = load_pretrained(name_or_path)
-    old, new = (flatten_dict(tree, sep=".", is_leaf=_is_convolution) for tree in (other, params))
+    old, new = (flatten_dict(tree, sep=".", is_leaf=_is_layer) for tree in (other, params))
     fitting = {
-        name: conv for name, conv in old.items() if name in new and _shapes(conv) == _shapes(new[name])
+        name: layer for name, layer in old.items() if name in new and _shapes(layer) == _shapes(new[name])
     }
-    if not fitting:
+    if not any("kernel" in layer for layer in fitting.values()):
         raise UserError(f"{name_or_path}: has no convolution of the shape and name of this network's")
     return unflatten_dict(new | fitting, sep=".")
 
 
-def _is_convolution(_: Any, node: Mapping[str, Any]) -> bool:
-    return "kernel" in node
+def _is_layer(_: Any, node: Mapping[str, Any]) -> bool:
+    return not any(isinstance(child, Mapping) for child in node.values())
 
 
-def _shapes(convolution: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    return {name: tensor.shape for name, tensor in convolution.items()}
+def _shapes(layer: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in layer.items()}
 
 
 def list_pretrained() -> list[str]:

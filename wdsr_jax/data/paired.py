@@ -105,8 +105,13 @@ def pair_images(
 
     Raises:
         UserError: an LR whose size is not HR's divided by `scale` (rounded down, or up as MATLAB does);
-            no pair that can be read; and what `build_cache` raises.
+            no LR at scale 1; no pair that can be read; and what `build_cache` raises.
     """
+    if lr is None and scale == 1:
+        raise UserError(
+            "at scale 1 LR cannot be made from HR: name a folder that has both, in folders HR and LR, "
+            "with --config.data.source=folder --config.data.root=DIR"
+        )
     hr_key = "hr-" + content_key(hr.fingerprint)
     hr_cache = build_cache(cache_dir, hr_key, hr.names, hr.load, label="caching HR")
     if lr is None:

@@ -1,5 +1,6 @@
 """The networks: `create_model` makes one from the model section of a config."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
@@ -9,19 +10,35 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from wdsr_jax.errors import UserError
+from wdsr_jax.models.edrn import EDRN
 from wdsr_jax.models.edsr import EDSR
 from wdsr_jax.models.layers import NORMS, count_trained, fold_weight_norm
+from wdsr_jax.models.rdn import RDN
+from wdsr_jax.models.srcnn import SRCNN
+from wdsr_jax.models.srresnet import SRResNet
 from wdsr_jax.models.wdsr import WDSR
 
-__all__ = ["EDSR", "WDSR", "count_trained", "create_model", "fold_weight_norm", "has_batch_norm"]
+__all__ = ["count_trained", "create_model", "fold_weight_norm", "has_batch_norm", "variant"]
 
+# By name: the network, and the fields that the name alone stands for.
+_NETWORKS = {
+    "wdsr_a": (WDSR, {"block": "a"}),
+    "wdsr_b": (WDSR, {"block": "b"}),
+    "edsr": (EDSR, {}),
+    "srcnn_915": (SRCNN, {"middle": 1}),
+    "srcnn_955": (SRCNN, {"middle": 5}),
+    "srresnet": (SRResNet, {}),
+    "rdn": (RDN, {}),
+    "edrn": (EDRN, {}),
+}
 _CHOICES = {
-    "name": ("wdsr_a", "wdsr_b", "edsr"),
+    "name": tuple(_NETWORKS),
     "norm": NORMS,
     "g_init": ("official", "norm", "ones"),
+    "upsampler": ("pixel_shuffle", "deconvolution"),
     "dtype": ("float32", "bfloat16"),
 }
-_COUNTS = ("scale", "filters", "blocks", "expansion")
+_COUNTS = ("scale", "filters", "blocks", "expansion", "layers", "growth")
 _NUMBERS = ("low_rank_ratio", "res_scale")
 
 
@@ -29,8 +46,9 @@ def create_model(config: Mapping[str, Any]) -> nn.Module:
     """Makes the network of `config.model`.
 
     Args:
-        config: a mapping such as a ConfigDict, with `name` (`wdsr_a`, `wdsr_b` or `edsr`) and any fields of
-            `WDSR` or `EDSR`; `dtype` is given by name. Of WDSR's fields EDSR ignores those it has not.
+        config: a mapping such as a ConfigDict, with `name` (see `_NETWORKS`), `scale` and any fields of the
+            networks; `dtype` is given by name. A network ignores the fields that others have and it has not,
+            so that configs can be variants of one.
 
     Returns:
         A Flax module: `params = module.init(key, lr)["params"]`, `sr = module.apply({"params": params}, lr)`
@@ -61,21 +79,31 @@ def create_model(config: Mapping[str, Any]) -> nn.Module:
             raise UserError(f"model.mean must be three numbers, R, G and B in [0, 1], not {mean!r}")
         fields["mean"] = tuple(mean)
     fields["dtype"] = jnp.dtype(fields.get("dtype", "float32"))
-    if name == "edsr":
-        return EDSR(
-            **{key: value for key, value in fields.items() if key not in ("expansion", "low_rank_ratio")}
-        )
-    module = WDSR(block=name.removeprefix("wdsr_"), **fields)
-    if module.block == "b" and int(module.low_rank_ratio * module.filters) < 1:
+    network, own = _NETWORKS[name]
+    has = {field.name for field in dataclasses.fields(network)}
+    module = network(**own, **{key: value for key, value in fields.items() if key in has})
+    if name == "wdsr_b" and int(module.low_rank_ratio * module.filters) < 1:
         raise UserError(
             f"model.low_rank_ratio={module.low_rank_ratio} of filters={module.filters} leaves no channel"
         )
+    if name.startswith("srcnn") and module.filters < 2:
+        raise UserError(f"model.filters must be at least 2 for {name}, not {module.filters}")
+    if name == "edrn" and module.scale != 1:
+        raise UserError(f"model.scale must be 1 for edrn, whose LR and HR have one size, not {module.scale}")
+    if name == "edrn" and module.norm == "batch":
+        raise UserError("model.norm must be weight or none for edrn; its batch norm is part of weight")
     return module
 
 
 def has_batch_norm(module: nn.Module) -> bool:
-    """Whether training it moves running statistics (see `layers.Conv`)."""
-    return getattr(module, "norm", "none") == "batch"
+    """Whether training it moves running statistics (see `batch_norm`)."""
+    return getattr(module, "norm", "none") == ("weight" if isinstance(module, EDRN) else "batch")
+
+
+def variant(module: nn.Module, **fields: Any) -> nn.Module:
+    """The network with other values for those of `fields` that it has."""
+    has = {field.name for field in dataclasses.fields(module)}
+    return module.clone(**{key: value for key, value in fields.items() if key in has})
 
 
 def _is_finite(value: Any) -> bool:

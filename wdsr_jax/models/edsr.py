@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from wdsr_jax.models.layers import DIV2K_MEAN, Conv, check_float, initial_g, pixel_shuffle, shift_mean
+from wdsr_jax.models.resampling import TransposedConv, upsampler_reach, upscale_factors
 
 
 class BlockE(nn.Module):
@@ -49,6 +50,9 @@ class EDSR(nn.Module):
         norm: `none`, as in the paper; `weight`, of every convolution; or `batch`, of those in the blocks and
             the one behind them (as SRResNet has it, arXiv:1609.04802, figure 4).
         g_init: initial g of weight norm, as in `WDSR`.
+        upsampler: `pixel_shuffle`, as in the paper, or `deconvolution`: for each convolution and pixel
+            shuffle by r one transposed convolution with a kernel of 2 r - 1 (3x3 for 2). Its kernels overlap
+            unevenly, which shows as a checkerboard (Odena et al., distill.pub/2016/deconv-checkerboard).
         mean: RGB subtracted from the input and added to the output.
         dtype: of the convolutions and the residual stream, float32 or bfloat16.
         axis_name: of the devices over which batch norm takes its statistics in training.
@@ -60,23 +64,18 @@ class EDSR(nn.Module):
     res_scale: float = 1.0
     norm: str = "none"
     g_init: str = "official"
+    upsampler: str = "pixel_shuffle"
     mean: tuple[float, float, float] = DIV2K_MEAN
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
     @property
-    def factors(self) -> tuple[int, ...]:
-        """What the pixel shuffles of the upsampler enlarge by, one after the other."""
-        doublings = self.scale.bit_length() - 1
-        return (2,) * doublings if self.scale == 2**doublings else (self.scale,)
-
-    @property
     def radius(self) -> int:
         """By how many LR pixels the receptive field of an output pixel reaches beyond its own LR pixel."""
-        reach = 1  # of the tail, in pixels of the output
-        for factor in reversed(self.factors):
-            reach = -(-reach // factor) + 1  # in pixels before the shuffle, and the convolution there
-        return 1 + 2 * self.blocks + 1 + reach
+        # In a transposed convolution an output pixel sees its own input pixel and, unless it is the first of
+        # those in it, the next one. With the tail's one pixel that is one, over any number of stages.
+        deconvolution = self.upsampler == "deconvolution"
+        return 1 + 2 * self.blocks + 1 + (1 if deconvolution else upsampler_reach(self.scale, tail=1))
 
     @nn.compact
     def __call__(self, lr: jax.Array) -> jax.Array:
@@ -92,8 +91,11 @@ class EDSR(nn.Module):
             block = BlockE(self.res_scale, g_init=(g_first, g_last), name=f"block_{i}", **inner)
             x = block(x)
         x = head + Conv(self.filters, 3, g_init=g, name="body", **inner)(x)
-        for i, factor in enumerate(self.factors):
-            x = Conv(factor**2 * self.filters, 3, name=f"up_{i}", **outer)(x)
-            x = pixel_shuffle(x, factor)  # (B, H * factor, W * factor, filters)
+        for i, factor in enumerate(upscale_factors(self.scale)):
+            if self.upsampler == "deconvolution":
+                x = TransposedConv(self.filters, 2 * factor - 1, name=f"up_{i}", factor=factor, **outer)(x)
+            else:
+                x = Conv(factor**2 * self.filters, 3, name=f"up_{i}", **outer)(x)
+                x = pixel_shuffle(x, factor)  # (B, H * factor, W * factor, filters)
         x = Conv(3, 3, name="tail", **outer)(x)  # (B, H r, W r, 3)
         return shift_mean(x.astype(jnp.float32), self.mean, 1)

@@ -1,4 +1,4 @@
-"""Normalised convolution, pixel shuffle and the mean shift: what every network here is built of."""
+"""Normalised convolution, pixel shuffle and what else the networks are built of."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from wdsr_jax.models.batch_norm import STATISTICS, batch_norm, batch_norm_affine
 from wdsr_jax.models.convolution import convolve
 
 # Mean RGB of the 800 training images of DIV2K, in [0, 1] (EDSR-PyTorch, `common.MeanShift`).
@@ -17,9 +18,6 @@ DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 NORMS = ("weight", "batch", "none")
-# Batch norm, as PyTorch and Flax have it: the running statistics move by a tenth a step.
-_EPSILON, _MOMENTUM = 1e-5, 0.9
-STATISTICS = ("mean", "var")  # leaves of the parameters that are measured, not trained
 
 
 def normalise(kernel: jax.Array, scale: jax.Array) -> jax.Array:
@@ -39,11 +37,7 @@ def normalise(kernel: jax.Array, scale: jax.Array) -> jax.Array:
 class Conv(nn.Module):
     """A stride-1 convolution with bias and zero padding, (B, H, W, C) -> (B, H, W, features).
 
-    Batch norm (Ioffe and Szegedy, arXiv:1502.03167, algorithms 1 and 2) normalises by the statistics of the
-    batch where the caller asks for new running statistics, `apply(..., mutable=["batch_stats"])`, and by the
-    running statistics otherwise. These lie beside the trained parameters, so that `{"params": params}` is all
-    that a network is; they get no gradient. The new ones come back in the collection `batch_stats`, by the
-    same names; nothing but the caller puts them in their place (`steps.train_step` does).
+    `resampling` has its kin that change the resolution; `batch_norm` says how statistics are kept.
 
     Attributes:
         features: number of output channels.
@@ -54,6 +48,7 @@ class Conv(nn.Module):
             initial gamma is 1.
         dtype: of the convolution. Parameters and norms are float32 whatever it is.
         axis_name: of the devices over which the statistics of the batch are taken.
+        init: initialises the kernel.
     """
 
     features: int
@@ -62,58 +57,39 @@ class Conv(nn.Module):
     g_init: str | float = "norm"
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    init: Any = kernel_init
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", kernel_init, shape, jnp.float32)
+        kernel = self.param("kernel", self.init, self.kernel_shape(x.shape[-1]), jnp.float32)
         if self.norm == "weight":
 
             def init_scale(_):
                 if self.g_init == "norm":
                     return jnp.sqrt(jnp.sum(jnp.square(kernel), axis=(0, 1, 2)))
-                return jnp.full((self.features,), self.g_init, jnp.float32)
+                return jnp.full(kernel.shape[-1:], self.g_init, jnp.float32)
 
             kernel = normalise(kernel, self.param("scale", init_scale))
         elif self.norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {self.norm!r}")
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        y = self.convolve(x.astype(self.dtype), kernel.astype(self.dtype))
+        y = self.filter(x.astype(self.dtype), kernel.astype(self.dtype))
         if self.norm == "batch":
-            factor, bias = self._batch_norm(y, bias)
+            factor, bias = batch_norm(self, y, bias)
             y = y * factor.astype(self.dtype)[None, None, None, :]
         return y + bias.astype(self.dtype)[None, None, None, :]
+
+    def kernel_shape(self, inputs: int) -> tuple[int, ...]:
+        """Of the kernel for so many input channels."""
+        return (self.kernel_size, self.kernel_size, inputs, self.features)
+
+    def filter(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """What the layer does with a kernel, without bias."""
+        return self.convolve(x, kernel)
 
     def convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """Without bias; a method, so that a training step can have another in its place."""
         return convolve(x, kernel)
-
-    def _batch_norm(self, y: jax.Array, beta: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Factor and bias, (features,), that normalise y (B, H, W, features)."""
-        gamma = self.param("scale", nn.initializers.ones, (self.features,), jnp.float32)
-        mean = self.param("mean", nn.initializers.zeros, (self.features,), jnp.float32)
-        var = self.param("var", nn.initializers.ones, (self.features,), jnp.float32)
-        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
-            y = y.astype(jnp.float32)
-            moments = jnp.mean(y, axis=(0, 1, 2)), jnp.mean(jnp.square(y), axis=(0, 1, 2))
-            if self.axis_name:
-                moments = jax.lax.pmean(moments, self.axis_name)
-            running = mean, var
-            mean, var = moments[0], jnp.maximum(0, moments[1] - jnp.square(moments[0]))
-            for name, old, new in zip(STATISTICS, running, (mean, var), strict=True):
-                moved = _MOMENTUM * old + (1 - _MOMENTUM) * new
-                self.put_variable("batch_stats", name, jax.lax.stop_gradient(moved))
-        else:
-            mean, var = jax.lax.stop_gradient((mean, var))
-        return batch_norm_affine(gamma, beta, mean, var)
-
-
-def batch_norm_affine(
-    gamma: jax.Array, beta: jax.Array, mean: jax.Array, var: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Batch norm as `factor * y + bias`: factor and bias, all (C,)."""
-    factor = gamma / jnp.sqrt(var + _EPSILON)
-    return factor, beta - mean * factor
 
 
 def pixel_shuffle(x: jax.Array, scale: int) -> jax.Array:
@@ -133,6 +109,15 @@ def pixel_shuffle(x: jax.Array, scale: int) -> jax.Array:
     x = x.reshape(b, h, w, scale, scale, c // scale**2)  # (B, H, W, i, j, C)
     x = x.transpose(0, 1, 3, 2, 4, 5)  # (B, H, i, W, j, C)
     return x.reshape(b, h * scale, w * scale, c // scale**2)  # (B, H*scale, W*scale, C)
+
+
+class PReLU(nn.Module):
+    """max(0, x) + a min(0, x) with one slope a for all channels, learnt (arXiv:1502.01852, equation 1)."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        slope = self.param("slope", nn.initializers.constant(0.25), (1,), jnp.float32).astype(x.dtype)
+        return jnp.maximum(x, 0) + slope[None, None, None, :] * jnp.minimum(x, 0)
 
 
 def shift_mean(x: jax.Array, mean: tuple[float, ...], sign: int) -> jax.Array:
@@ -161,11 +146,17 @@ def fold_weight_norm(params: Mapping[str, Any]) -> dict[str, Any]:
     Outputs agree up to float32 rounding; inference saves the normalisation.
 
     Args:
-        params: parameters of a network; convolutions without a `scale` are left as they are.
+        params: parameters of a network; what has no norm is left as it is.
 
     Returns:
-        A new tree in which each convolution has a `kernel`, such as g v / ||v||, and a `bias` alone.
+        A new tree in which each convolution has a `kernel`, such as g v / ||v||, and a `bias` alone, and each
+        `BatchNorm` a factor, `scale`, and a `bias`.
     """
+    if not isinstance(params, Mapping):
+        return params
+    if "kernel" not in params and "mean" in params:
+        factor, bias = batch_norm_affine(*(params[name] for name in ("scale", "bias", *STATISTICS)))
+        return {"scale": factor, "bias": bias}
     if "kernel" not in params:
         return {name: fold_weight_norm(child) for name, child in params.items()}
     kernel, bias = params["kernel"], params["bias"]

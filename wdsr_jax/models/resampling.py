@@ -1,0 +1,86 @@
+"""Layers that change the resolution, and how far upsamplers see."""
+
+import flax.linen as nn
+import jax
+
+from wdsr_jax.imresize import imresize_jax
+from wdsr_jax.models.layers import Conv
+
+
+class StridedConv(Conv):
+    """A convolution of stride 2 with k // 2 zeros around, else as `Conv`.
+
+    (B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), features)
+    """
+
+    def filter(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """Without bias."""
+        margin = self.kernel_size // 2
+        return jax.lax.conv_general_dilated(
+            x, kernel, (2, 2), ((margin, margin),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+
+class TransposedConv(Conv):
+    """A transposed convolution ("deconvolution"): (B, H, W, C) -> (B, H * factor, W * factor, features).
+
+    Input pixel i reaches output pixels from `factor * i - k // 2` to `factor * i + k // 2`, as in PyTorch's
+    ConvTranspose2d(C, features, k, stride=factor, padding=k // 2, output_padding=factor - 1).
+
+    The kernel is that of the convolution which it is the transpose of, (k, k, features, C), and so are its
+    initialisation and weight norm: g, (C,), is of each INPUT channel, as PyTorch has it.
+
+    Attributes:
+        factor: of the resolution.
+        norm: `weight` or `none`; batch norm is a `BatchNorm` behind it.
+    """
+
+    factor: int = 2
+
+    def kernel_shape(self, inputs: int) -> tuple[int, ...]:
+        """Of the kernel for so many input channels."""
+        return (self.kernel_size, self.kernel_size, self.features, inputs)
+
+    def filter(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """Without bias."""
+        before = self.kernel_size - 1 - self.kernel_size // 2
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel[::-1, ::-1].swapaxes(2, 3),  # (k, k, C, features)
+            window_strides=(1, 1),
+            padding=((before, before + self.factor - 1),) * 2,
+            lhs_dilation=(self.factor, self.factor),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+
+
+class Bicubic(nn.Module):
+    """MATLAB's bicubic enlargement, unrounded: (B, H, W, C) -> (B, H * scale, W * scale, C).
+
+    Beyond its edge an image goes on as it is there; see `imresize`. A module, so that inference can have a
+    say in where the edge is.
+    """
+
+    scale: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return imresize_jax(x, self.scale)
+
+
+def upscale_factors(scale: int) -> tuple[int, ...]:
+    """What an upsampler enlarges by, stage after stage: 2 each time for 2, 4, 8..., else all at once."""
+    doublings = scale.bit_length() - 1
+    return (2,) * doublings if scale == 2**doublings else (scale,)
+
+
+def upsampler_reach(scale: int, tail: int) -> int:
+    """By how many LR pixels an upsampler and what follows it see beyond an output pixel's own LR pixel.
+
+    Args:
+        scale: of the upsampler, which has a 3x3 convolution in each stage of `upscale_factors`.
+        tail: by how many pixels of the output the layers behind it see.
+    """
+    for factor in reversed(upscale_factors(scale)):
+        tail = -(-tail // factor) + 1  # in pixels before the shuffle, and the convolution there
+    return tail

@@ -1,0 +1,51 @@
+"""SRCNN: Image Super-Resolution Using Deep Convolutional Networks (arXiv:1501.00092)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from wdsr_jax.models.layers import Conv, check_float
+from wdsr_jax.models.resampling import Bicubic
+
+
+class SRCNN(nn.Module):
+    """Three convolutions on the bicubic enlargement of the image (section 3.1, equations 1 to 3).
+
+    The input (B, H, W, 3), float RGB in [0, 1], becomes (B, H * scale, W * scale, 3), float32, of the
+    same range and not clipped. H and W are any from 1 up.
+
+    It works on R, G and B together (section 4.4, c = 3; the paper's other figures are of luma alone), and
+    pads each convolution with zeros, where the paper trains without padding. Kernels are initially Gaussian
+    with a standard deviation of 0.001 and biases 0 (section 3.3).
+
+    Attributes:
+        scale: upscaling factor.
+        middle: side of the second kernel, f2: 1 (9-1-5) or 5 (9-5-5).
+        filters: n1, channels of the first convolution; the second has half of them, as in table 1.
+        dtype: of the convolutions, float32 or bfloat16.
+    """
+
+    scale: int
+    middle: int = 1
+    filters: int = 64
+    dtype: Any = jnp.float32
+
+    @property
+    def radius(self) -> int:
+        """By how many LR pixels the receptive field of an output pixel reaches beyond its own LR pixel."""
+        reach = 4 + self.middle // 2 + 2  # of the convolutions, in pixels of the output
+        # The outermost pixel, counted from the first in its LR pixel. Left of the centre of an LR pixel the
+        # bicubic sees two more LR pixels to the left, elsewhere one; to the right it is the mirror image.
+        phase = -reach % self.scale
+        return -(-reach // self.scale) + (2 if 2 * phase + 1 < self.scale else 1)
+
+    @nn.compact
+    def __call__(self, lr: jax.Array) -> jax.Array:
+        check_float(lr)
+        shared = dict(norm="none", init=nn.initializers.normal(1e-3), dtype=self.dtype)
+        x = Bicubic(self.scale, name="bicubic")(lr)  # (B, H r, W r, 3)
+        x = nn.relu(Conv(self.filters, 9, name="extract", **shared)(x))
+        x = nn.relu(Conv(self.filters // 2, self.middle, name="map", **shared)(x))
+        return Conv(3, 5, name="reconstruct", **shared)(x).astype(jnp.float32)  # (B, H r, W r, 3)
