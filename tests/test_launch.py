@@ -149,7 +149,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path):
 
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     text = "".join(output.get("text", "") for output in outputs)
-    assert "CpuDevice(id=0)" in text
+    assert "1 x cpu, 1 process" in text
     assert "error" not in text.lower() and "Traceback" not in text
     assert text.count("| held_out") == 2
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
