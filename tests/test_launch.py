@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 ARGUMENTS = ["--config=configs/x4.py", "--workdir=/mnt/share/a b"]
@@ -156,3 +158,17 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path):
     assert len(pictures) == 4  # curves, before and after, two enlargements
     assert (tmp_path / "runs/colab-sample/model.safetensors").exists()
     assert (tmp_path / "runs/shipped.png").exists()
+
+
+def test_the_container_has_what_is_required():
+    pins = {}
+    for line in (LAUNCH / "container.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            name, version = line.split("==")
+            pins[canonicalize_name(name)] = version
+    required = (LAUNCH.parent / "requirements.txt").read_text().splitlines()
+    required = [Requirement(line.split("#")[0]) for line in required if line.split("#")[0].strip()]
+    assert len(required) > 15
+    for requirement in required:
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+    assert pins["jax"] == pins["jaxlib"] == pins["jax-cuda13-plugin"]
