@@ -301,9 +301,9 @@ def test_fine_tuning_takes_slopes_along(tmp_path):
     assert started["up_1_prelu"]["slope"] == 0.25  # of a stage that x2 has not
 
 
-@pytest.mark.parametrize("name", [*LOCAL])
+@pytest.mark.parametrize("name", [*LOCAL, "edrn"])
 def test_stablehlo_computes_the_same(name):
-    module = model(name, 2)
+    module = model(name, 1 if name == "edrn" else 2)
     params, lr = random_params(module), noise(1, 5, 3, 3)
     network = jax.export.deserialize(to_stablehlo(module, params, "n"))
     np.testing.assert_allclose(network.call(lr), apply(module, params, lr), atol=2e-5)

@@ -120,7 +120,7 @@ def test_before_after_shows_the_same_part_four_times_with_psnr():
     images = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("wdsr_jax.pictures.side_by_side", record)
-        picture = before_after(lr, hr, hr, 2, "a" * 500)
+        picture = before_after(lr, hr, hr, 2, "a" * 500, "WDSR")
     rows, columns = busiest_crop(hr, 96, 2)
     full = [nearest(lr, 2), imresize(lr, 2), hr, hr]
     for shown, whole in zip(images, full, strict=True):
@@ -131,6 +131,17 @@ def test_before_after_shows_the_same_part_four_times_with_psnr():
     assert picture.shape[1] < 1700
 
 
+def test_before_after_at_scale_1_shows_lr_once(monkeypatch):
+    shown = []
+    monkeypatch.setattr("wdsr_jax.pictures.side_by_side", shown.extend)
+    images = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)
+    before_after(*images, 1, "a", "EDRN")
+    assert [caption.split("\n")[0] for caption, _ in shown] == ["LR", "EDRN", "HR"]
+    rows, columns = busiest_crop(images[2], 48, 1)
+    for (_, panel), image in zip(shown, images, strict=True):
+        np.testing.assert_array_equal(panel, image[rows, columns])
+
+
 def test_before_after_of_the_smallest_image():
-    picture = before_after(*(np.zeros((n, n, 3), np.uint8) for n in (1, 2, 2)), 2, "dot")
+    picture = before_after(*(np.zeros((n, n, 3), np.uint8) for n in (1, 2, 2)), 2, "dot", "WDSR")
     assert picture.dtype == np.uint8 and picture.ndim == 3

@@ -14,8 +14,12 @@ _DETAIL = 48  # LR pixels a side of what is shown magnified: at 96 the eye hardl
 _LONGEST_NAME = 32
 
 
-def before_after(lr: np.ndarray, sr: np.ndarray, hr: np.ndarray, scale: int, name: str) -> np.ndarray:
+def before_after(
+    lr: np.ndarray, sr: np.ndarray, hr: np.ndarray, scale: int, name: str, network: str
+) -> np.ndarray:
     """The most detailed part of an image: nearest, bicubic, the network and HR, with PSNR-Y of the whole.
+
+    At scale 1 LR as it is stands for nearest and bicubic.
 
     Args:
         lr: uint8 (H, W, 3).
@@ -23,6 +27,7 @@ def before_after(lr: np.ndarray, sr: np.ndarray, hr: np.ndarray, scale: int, nam
         hr: uint8, of the shape of `sr`.
         scale: the upscaling factor.
         name: of the image.
+        network: its name.
 
     Returns:
         uint8 (H', W', 3), about 1600 pixels wide.
@@ -38,14 +43,14 @@ def before_after(lr: np.ndarray, sr: np.ndarray, hr: np.ndarray, scale: int, nam
 
     if len(name) > _LONGEST_NAME:
         name = name[: _LONGEST_NAME - 3] + "..."
-    return side_by_side(
-        [
+    if scale == 1:
+        enlarged = [panel("LR", lr)]
+    else:
+        enlarged = [
             panel(f"LR x{scale}, nearest", nearest(lr, scale)),
             panel("bicubic", imresize(lr, scale)),
-            panel("WDSR", sr),
-            (f"HR\n{name}", hr[rows, columns]),
         ]
-    )
+    return side_by_side([*enlarged, panel(network, sr), (f"HR\n{name}", hr[rows, columns])])
 
 
 def side_by_side(panels: Sequence[tuple[str, np.ndarray]], width: int = 1600) -> np.ndarray:

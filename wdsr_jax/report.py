@@ -39,7 +39,7 @@ def write_report(workdir: Path, examples: list[Example], scale: int) -> None:
     if not distributed.is_lead():
         return
     _, lr, hr, sr = next(super_resolve(module, params, examples[:1]))
-    picture = pictures.before_after(lr, sr, hr, scale, examples[0].name)
+    picture = pictures.before_after(lr, sr, hr, scale, examples[0].name, type(module).__name__)
     write_image(workdir / _PICTURE, picture)
     write_json(workdir / _SCORES, results)  # last: it says that the report is whole
 
@@ -57,5 +57,5 @@ def detail(example: Example, module: nn.Module, params) -> np.ndarray:
     lr, hr = example.load()
     rows, columns = pictures.busiest_crop(hr, 48 * module.scale, module.scale)
     small = lr[*(slice(s.start // module.scale, s.stop // module.scale) for s in (rows, columns))]
-    panels = [("WDSR", upscale(module, params, small)), ("HR", hr[rows, columns])]
+    panels = [(type(module).__name__, upscale(module, params, small)), ("HR", hr[rows, columns])]
     return pictures.side_by_side(panels, width=800)

@@ -185,7 +185,7 @@ def layer_table(module: nn.Module) -> str:
             f"{layer.parameters:,}",
             _giga(layer.multiply_adds),
             f"{layer.activations / 1e6:.2f}",
-            _square(fields.get(layer.name)),
+            _square(fields[layer.name]) if fields else "-",
         ]
         for layer in layers(module)
     ]

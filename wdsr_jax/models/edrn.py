@@ -112,8 +112,10 @@ class EDRN(nn.Module):
             return Conv(x.shape[-1], 3, name=f"level_{i}_close", **shared)(x)
 
         _, height, width, _ = lr.shape
-        padding = ((0, 0), (0, -height % 4), (0, -width % 4), (0, 0))
-        x = shift_mean(jnp.pad(lr, padding, mode="edge"), self.mean, -1)
+        # Written so that JAX sees multiples of 4 where sizes are symbols, as in export.
+        below, right = (4 * ((side + 3) // 4) - side for side in (height, width))
+        x = jnp.pad(lr, ((0, 0), (0, below), (0, right), (0, 0)), mode="edge")
+        x = shift_mean(x, self.mean, -1)  # (B, H', W', 3), multiples of 4
         x = Conv(self.filters, 3, name="head", **shared)(x)
         skips = []
         for i, filters in enumerate((2 * self.filters, 4 * self.filters)):
