@@ -130,8 +130,8 @@ def test_images_that_change_or_go_while_training_change_nothing(tmp_path, photos
 def mutated(content: bytes, rng: random.Random) -> bytes:
     """Some bytes overwritten, cut out, doubled or cut off."""
     data = bytearray(content)
-    for _ in range(rng.randint(1, 4)):
-        start = rng.randrange(len(data)) if rng.random() < 0.5 else rng.randrange(min(64, len(data)))
+    for _ in range(rng.randint(1, 3)):
+        start = rng.randrange(len(data)) if rng.random() < 0.8 else rng.randrange(min(64, len(data)))
         stop = start + rng.choice((1, 1, 2, 4, 64))
         how = rng.randrange(4)
         if how == 0:
@@ -187,7 +187,7 @@ def test_500_damaged_images_are_enlarged_or_named(tmp_path):
     code, err, peak = run("wdsr_jax.upscale", folder, f"--out={out}", "--scale=2", model, timeout=500)
     done = {path.stem for path in out.iterdir()}
     assert code == 1 and "Traceback" not in err
-    assert 100 < len(done) < 500
+    assert 50 < len(done) < 450
     for path in paths:
         assert (path.stem in done) != (path.name in err), path.name
     assert not list(out.glob("*.tmp"))
@@ -213,7 +213,7 @@ def test_500_damaged_images_do_not_stop_the_cache(tmp_path):
     )
     assert result.returncode == 0 and "Traceback" not in result.stderr
     used = set(result.stdout.split())
-    assert "whole" in used and 100 < len(used) < 500
+    assert "whole" in used and 50 < len(used) < 450
     for path in paths:
         assert (path.stem in used) or (path.name in result.stderr), path.name
 
