@@ -701,6 +701,17 @@ def test_decompression_bomb_is_refused_before_memory_is_spent():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
 
 
+def test_a_tiff_of_fewer_rows_than_it_says():
+    content = bytearray(encoded(RGB, "TIFF"))
+    height = RGB.shape[0]
+    entry = struct.pack("<HHL", 257, 4, 1) + struct.pack("<L", height)
+    assert content.count(entry) == 1
+    read(bytes(content))
+    more = entry[:-4] + struct.pack("<L", 1000 * height)
+    with pytest.raises(UserError, match=r"^a: cannot be read \(strips are missing\)$"):
+        read(bytes(content.replace(entry, more)))
+
+
 def test_truncated_files(tmp_path):
     photo = Photo(DEEP[..., :3], DEEP[..., 3])
     contents = [written(photo, name) for name in ("png", "tiff")]

@@ -99,6 +99,13 @@ def open_image(file: BinaryIO, name: str) -> Image.Image:
         raise UserError(f"{name}: {_why_not(file, head)}") from None
     if image.width * image.height > _MOST_PIXELS:
         raise Image.DecompressionBombError
+    # Pillow leaves the rows that no strip or tile of a TIFF holds black, be they millions.
+    # (Its height is that of tag 257: the image's is after turning it upright.)
+    if (
+        image.format == "TIFF"
+        and max((tile.extents[3] for tile in image.tile), default=0) < image.tag_v2[257]
+    ):
+        raise SyntaxError("strips are missing")
     return image
 
 
