@@ -99,13 +99,12 @@ def open_image(file: BinaryIO, name: str) -> Image.Image:
         raise UserError(f"{name}: {_why_not(file, head)}") from None
     if image.width * image.height > _MOST_PIXELS:
         raise Image.DecompressionBombError
-    # Pillow leaves the rows that no strip or tile of a TIFF holds black, be they millions.
-    # (Its height is that of tag 257: the image's is after turning it upright.)
-    if (
-        image.format == "TIFF"
-        and max((tile.extents[3] for tile in image.tile), default=0) < image.tag_v2[257]
-    ):
-        raise SyntaxError("strips are missing")
+    if image.format == "TIFF":
+        # Pillow leaves the rows that no strip or tile holds black, be they millions. (Tag 257: the height before
+        # the image is turned upright.)
+        rows = max((tile.extents[3] for tile in image.tile), default=0)
+        if rows < image.tag_v2[257]:
+            raise SyntaxError("strips are missing")
     return image
 
 
