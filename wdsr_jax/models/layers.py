@@ -48,7 +48,7 @@ class Conv(nn.Module):
             initial gamma is 1.
         dtype: of the convolution. Parameters and norms are float32 whatever it is.
         axis_name: of the devices over which the statistics of the batch are taken.
-        init: initialises the kernel.
+        kernel_init: initialises the kernel.
     """
 
     features: int
@@ -57,11 +57,11 @@ class Conv(nn.Module):
     g_init: str | float = "norm"
     dtype: Any = jnp.float32
     axis_name: str | None = None
-    init: Any = kernel_init
+    kernel_init: Any = kernel_init
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.init, self.kernel_shape(x.shape[-1]), jnp.float32)
+        kernel = self.param("kernel", self.kernel_init, self.kernel_shape(x.shape[-1]), jnp.float32)
         if self.norm == "weight":
 
             def init_scale(_):

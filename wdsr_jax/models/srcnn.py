@@ -44,7 +44,7 @@ class SRCNN(nn.Module):
     @nn.compact
     def __call__(self, lr: jax.Array) -> jax.Array:
         check_float(lr)
-        shared = dict(norm="none", init=nn.initializers.normal(1e-3), dtype=self.dtype)
+        shared = dict(norm="none", kernel_init=nn.initializers.normal(1e-3), dtype=self.dtype)
         x = Bicubic(self.scale, name="bicubic")(lr)  # (B, H r, W r, 3)
         x = nn.relu(Conv(self.filters, 9, name="extract", **shared)(x))
         x = nn.relu(Conv(self.filters // 2, self.middle, name="map", **shared)(x))
