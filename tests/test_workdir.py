@@ -23,8 +23,8 @@ def config_with(**changes):
 
 def started(tmp_path, config):
     workdir = tmp_path / "run"
-    start_workdir(workdir, config)
-    return workdir
+    with start_workdir(workdir, config):
+        return workdir
 
 
 def test_start_records_config_versions_and_devices(tmp_path):
@@ -34,7 +34,7 @@ def test_start_records_config_versions_and_devices(tmp_path):
     environment = read_json(workdir / "environment.json")
     assert environment["devices"] == ["cpu", "cpu"] and environment["processes"] == 1
     assert environment["jax"] == jax.__version__ and environment["python"].startswith("3.")
-    assert sorted(path.name for path in workdir.iterdir()) == ["config.json", "environment.json"]
+    assert sorted(path.name for path in workdir.iterdir()) == [".lock", "config.json", "environment.json"]
 
 
 def test_checking_writes_nothing(tmp_path):
@@ -116,7 +116,8 @@ def test_a_key_only_one_of_them_has_is_named(tmp_path):
 def test_without_a_checkpoint_nothing_can_contradict(tmp_path):
     workdir = started(tmp_path, config_with(model__scale=4))
     check_workdir(workdir, config_with(), resumes=False)
-    start_workdir(workdir, config_with())
+    with start_workdir(workdir, config_with()):
+        pass
     assert read_json(workdir / "config.json")["model"]["scale"] == 2
 
 
@@ -177,7 +178,10 @@ def test_a_full_disk_leaves_the_config_as_it_was(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(UserError, match=r"cannot be written to \(No space left on device\)"):
-        start_workdir(workdir, config_with(train__steps=3))
+    with (
+        pytest.raises(UserError, match=r"cannot be written to \(No space left on device\)"),
+        start_workdir(workdir, config_with(train__steps=3)),
+    ):
+        pass
     assert (workdir / "config.json").read_text() == before
-    assert sorted(path.name for path in workdir.iterdir()) == ["config.json", "environment.json"]
+    assert sorted(path.name for path in workdir.iterdir()) == [".lock", "config.json", "environment.json"]

@@ -100,8 +100,8 @@ def open_image(file: BinaryIO, name: str) -> Image.Image:
     if image.width * image.height > _MOST_PIXELS:
         raise Image.DecompressionBombError
     if image.format == "TIFF":
-        # Pillow leaves the rows that no strip or tile holds black, be they millions. (Tag 257: the height before
-        # the image is turned upright.)
+        # Pillow leaves the rows that no strip or tile holds black, be they millions. (Tag 257: the height
+        # before the image is turned upright.)
         rows = max((tile.extents[3] for tile in image.tile), default=0)
         if rows < image.tag_v2[257]:
             raise SyntaxError("strips are missing")

@@ -166,21 +166,22 @@ def train_step(
     return new_state, {"loss": value, "grad_norm": grad_norm, "skipped_in_row": skipped_in_row}
 
 
-def parallel_train_step(**options: Any) -> Callable[[TrainState, Batch, bool], tuple[TrainState, Metrics]]:
+def parallel_train_step(**options: Any) -> Callable[..., tuple[TrainState, Metrics]]:
     """`train_step` with `options` bound, on all devices of all hosts.
 
     The state goes in and comes out unstacked (the same on every device) and is donated; the batch, this
-    host's share, is stacked by `shard`. The third argument is whether this host has been asked to stop; the
-    metrics' `stop` says whether any has, so that all can do so after the same step.
+    host's share, is stacked by `shard`. A third argument is whether this host has been asked to stop, and the
+    metrics' `stop` whether any has, so that all can do so after the same step.
     """
 
     def step(state, batch, stop):
         state, metrics = train_step(state, batch, axis_name="batch", **options)
         return state, metrics | {"stop": jax.lax.pmax(jnp.asarray(stop, jnp.int32), "batch")}
 
-    return jax.pmap(
+    step = jax.pmap(
         step, axis_name="batch", in_axes=(None, 0, None), out_axes=(None, None), donate_argnums=(0,)
     )
+    return lambda state, batch, stop=False: step(state, batch, stop)
 
 
 def replicate(state: TrainState) -> TrainState:
