@@ -8,10 +8,12 @@ import jax
 import ml_collections
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from configs.default import get_config
 from wdsr_jax import optim, steps
-from wdsr_jax.config import KEYS, check_config, override, read_config
+from wdsr_jax.config import KEYS, check_config, override, override_all, read_config
 from wdsr_jax.errors import UserError
 from wdsr_jax.losses import LOSSES
 from wdsr_jax.models import count_trained, create_model
@@ -312,3 +314,24 @@ def test_a_wrong_file_or_variant_is_named(argument, message):
 def test_a_section_that_is_missing_is_named_by_an_override():
     with pytest.raises(UserError, match=r"config\.data is missing"):
         override(ml_collections.ConfigDict(), "data.root", "x")
+
+
+TEXTS = st.one_of(
+    st.text(max_size=12),
+    st.integers(-(10**20), 10**20).map(str),
+    st.floats().map(repr),
+    st.sampled_from(
+        ["", "()", "(1,", "[1, 2]", "1e999", "nan", "-0", "None", "True", "1_000", "0x10", "[[1]]"]
+    ),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(st.one_of(st.sampled_from(sorted(KEYS)), st.text(max_size=9)), TEXTS), max_size=4))
+def test_overrides_are_taken_or_refused_in_one_line(overrides):
+    config = get_config()
+    try:
+        override_all(config, [f"--config.{key}={text}" for key, text in overrides])
+        check_config(config)
+    except UserError as error:
+        assert "\n" not in str(error).strip() or any("\n" in key + text for key, text in overrides)
