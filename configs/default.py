@@ -14,7 +14,9 @@ def get_config() -> ConfigDict:
     config.model.update(low_rank_ratio=0.8, res_scale=1.0, norm="weight", g_init="official", dtype="float32")
     config.data = ConfigDict(dict(source="div2k", root="", val_root="", track="bicubic", cache_dir=""))
     config.data.update(patch_size=48, batch_size=16, workers=0)  # LR pixels; worker processes, 0: threads
+    config.data.update(degradation="")  # makes LR from HR, such as mild or shift=4; empty: bicubic
     config.train = ConfigDict(dict(steps=300_000, seed=0, loss="l1", grad_clip=0.0, ema_decay=0.999))
+    config.train.update(shift=0)  # HR pixels by which LR and HR may be misaligned: in loss and validation
     config.train.update(grad_accum=1)  # parts of a device's batch that come one after the other: saves memory
     config.train.update(init_from="")  # weights to start from: a file, a workdir or a shipped name
     config.train.update(learning_rate=1e-3, warmup_steps=0, schedule="piecewise")  # or cosine

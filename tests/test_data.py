@@ -3,6 +3,7 @@ import pytest
 
 from wdsr_jax.data import Images, load_data
 from wdsr_jax.errors import UserError
+from wdsr_jax.images import write_image
 
 
 def test_an_unknown_source_is_named(tmp_path):
@@ -44,3 +45,25 @@ def test_div2k_joins_lr_and_hr(tmp_path, monkeypatch):
         (102, 1),
         (103, 1),
     ]
+
+
+def test_degradation_is_for_sources_whose_lr_is_made(tmp_path):
+    with pytest.raises(UserError, match=r"config\.data\.degradation='mild': DIV2K has LR of its own"):
+        load_data("div2k", scale=4, cache_dir=tmp_path, degradation="mild")
+    with pytest.raises(UserError, match="'none' is unknown"):
+        load_data("sample", scale=4, cache_dir=tmp_path, degradation="none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_are_degraded_to_train_and_to_validate_on(tmp_path):
+    (tmp_path / "data").mkdir()
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        write_image(tmp_path / "data" / f"{i}.png", pixels)
+    options = dict(scale=2, root=str(tmp_path / "data"), cache_dir=tmp_path / "cache")
+    for degraded, plain in zip(
+        load_data("folder", degradation="noise=20", **options), load_data("folder", **options), strict=True
+    ):
+        for (lr, hr), (plain_lr, plain_hr) in zip(degraded, plain, strict=True):
+            assert 10 < (lr.astype(float) - plain_lr).std() < 25
+            np.testing.assert_array_equal(hr, plain_hr)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from wdsr_jax import evaluate as module_under_test
 from wdsr_jax.console import run_command
+from wdsr_jax.data.degradation import translate
 from wdsr_jax.data.paired import pair_files
 from wdsr_jax.data.pairs import find_pairs
 from wdsr_jax.errors import UserError
@@ -30,7 +31,7 @@ from wdsr_jax.evaluate import (
 )
 from wdsr_jax.imresize import imresize
 from wdsr_jax.inference import upscale
-from wdsr_jax.metrics import psnr
+from wdsr_jax.metrics import psnr, ssim
 from wdsr_jax.models import create_model
 from wdsr_jax.weights import save_weights
 
@@ -310,6 +311,48 @@ def test_table_and_json_where_scores_are_missing_or_extreme(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
+def test_shifts_are_allowed_for_where_they_are_asked_for(monkeypatch, capsys, tmp_path):
+    for i, moved in enumerate([(2, -4), (0, 4), (-2, 0)]):
+        hr = picture(80, 96, seed=i)
+        save(tmp_path / "set/HR" / f"{i}.png", hr)
+        save(tmp_path / "set/LR" / f"{i}.png", imresize(translate(hr, moved), 0.5))
+    argv = ["--model=bicubic", "--scale=2", f"--out={tmp_path / 'plain.json'}", tmp_path / "set"]
+    assert run(monkeypatch, capsys, *argv)[0] == 0
+    argv[2] = f"--out={tmp_path / 'shift.json'}"
+    code, out, err = run(monkeypatch, capsys, *argv, "--shift=4")
+    assert code == 0 and err == []
+    plain, shifted = (
+        json.loads((tmp_path / f"{name}.json").read_text())["set"] for name in ("plain", "shift")
+    )
+    assert list(plain["bicubic"]) == SCORES
+    assert list(shifted["bicubic"]) == [*SCORES, "psnr_shift", "ssim_shift", "shift_y", "shift_x"]
+    assert {key: shifted["bicubic"][key] for key in SCORES} == plain["bicubic"]
+    found = [(image["bicubic"]["shift_y"], image["bicubic"]["shift_x"]) for image in shifted["images"]]
+    assert found == [(2, -4), (0, 4), (-2, 0)]
+    assert shifted["bicubic"]["psnr_shift"] > plain["bicubic"]["psnr_rgb"] + 3
+    lines = out.splitlines()
+    head, values = ([cell.strip() for cell in line.split("|")[1:-1]] for line in (lines[0], lines[2]))
+    assert head[2:] == ["PSNR-Y", "PSNR ntire", "PSNR shift", "SSIM shift"]
+    assert values[4:] == [
+        f"{shifted['bicubic']['psnr_shift']:.2f}",
+        f"{shifted['bicubic']['ssim_shift']:.4f}",
+    ]
+
+
+def test_a_shift_score_is_that_of_aligned_images():
+    hr = picture(60, 70)
+    sr = np.clip(translate(hr, (3, -1)) + np.random.default_rng(0).normal(0, 5, hr.shape), 0, 255)
+    sr = sr.astype(np.uint8)
+    scores = score(sr, hr, 2, shift=4)
+    cut, target = sr[4:-4, 4:-4], hr[1:-7, 5:-3]  # sr[y, x] shows hr[y - 3, x + 1]
+    assert scores["psnr_shift"] == psnr(cut, target, scale=2, protocol="ntire")
+    assert scores["ssim_shift"] == ssim(cut, target, scale=2, protocol="ntire")
+    assert score(sr, hr, 2) == {key: scores[key] for key in SCORES}
+    tiny = score(sr[:23, :23], hr[:23, :23], 2, shift=4)  # 2 * (2 + 6) leaves 7, and 2 * 4 more nothing
+    assert tiny["psnr_rgb"] is not None
+    assert [tiny[key] for key in ("psnr_shift", "ssim_shift", "shift_y", "shift_x")] == [None] * 4
+
+
 # What people get wrong. Every case: exit code 1, one line, nothing written.
 
 
@@ -359,6 +402,7 @@ def contents(folder):
         ("--model=bicubic --scale=2 x4", "x4: no images of scale 2; there are of scale 4"),
         ("--model=bicubic --scale=0 good", "--scale must be a whole number from 1 up, not 0"),
         ("--model=bicubic --scale=-1 good", "--scale must be a whole number from 1 up, not -1"),
+        ("--model=bicubic --scale=2 --shift=-1 good", "--shift must be a whole number from 0 up, not -1"),
         ("--model=bicubic --scale=1 good", "good: no LR images beside the HR; at scale 1"),
         ("--model=bicubic --scale=abc good", "argument --scale: invalid int value: 'abc'"),
         ("--model=bicubic good", "arguments are required: --scale"),

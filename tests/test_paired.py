@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from absl import logging
 
+from wdsr_jax.data.degradation import PRESETS, Degradation, degrade
 from wdsr_jax.data.paired import Images, Pairs, drop_small, pair_files, pair_images
 from wdsr_jax.data.pairs import Pair
 from wdsr_jax.errors import UserError
@@ -194,3 +195,34 @@ def test_pairs_travel_to_other_processes(tmp_path):
     copy = pickle.loads(pickle.dumps(pairs))
     assert isinstance(copy, Pairs) and copy.fingerprint == pairs.fingerprint
     np.testing.assert_array_equal(copy[0][0], pairs[0][0])
+
+
+def test_degraded_lr_is_made_once_and_for_its_settings(tmp_path):
+    arrays = {"a": noise(33, 40), "b": noise(24, 48, seed=1)}
+    harm = PRESETS["wild"]
+    pairs = pair_images(images(arrays), None, None, 4, tmp_path, harm)
+    for (lr, hr), array in zip(map(pairs.__getitem__, range(2)), arrays.values(), strict=True):
+        np.testing.assert_array_equal(lr, degrade(hr, 4, harm))
+        np.testing.assert_array_equal(hr, array[: len(array) // 4 * 4])
+    plain = pair_images(images(arrays), None, None, 4, tmp_path)
+    other = pair_images(images(arrays), None, None, 4, tmp_path, harm._replace(seed=1))
+    assert len({each.fingerprint for each in (pairs, plain, other)}) == 3
+    assert pairs.hr.folder == plain.hr.folder == other.hr.folder
+    again = pair_images(images(arrays), None, None, 4, tmp_path, harm)
+    assert again.lr.folder == pairs.lr.folder and again.fingerprint == pairs.fingerprint
+    turned = pair_images(images(dict(reversed(arrays.items())), "other"), None, None, 4, tmp_path, harm)
+    np.testing.assert_array_equal(turned[1][0], pairs[0][0])  # neither order nor neighbours matter
+
+
+def test_degraded_lr_may_have_the_size_of_hr(tmp_path):
+    hr = noise(16, 18)
+    pairs = pair_images(images({"a": hr}), None, None, 1, tmp_path, Degradation(blur=(2.0, 2.0)))
+    assert pairs[0][0].shape == hr.shape and pairs[0][0].std() < hr.std() / 2
+
+
+def test_lr_files_are_not_degraded(tmp_path):
+    (file,) = write(tmp_path, a=noise(8, 8))
+    (lr,) = write(tmp_path / "LR", a=noise(4, 4))
+    with pytest.raises(UserError, match=r"LR/a\.png: an LR image, while config\.data\.degradation makes LR"):
+        pair_files([file._replace(lr=lr.hr)], 2, tmp_path / "cache", Degradation())
+    assert not (tmp_path / "cache").exists()

@@ -20,18 +20,19 @@ import jax
 from ml_collections import ConfigDict
 
 from wdsr_jax import optim
+from wdsr_jax.data.degradation import parse_degradation
 from wdsr_jax.errors import UserError
 from wdsr_jax.losses import LOSSES
 from wdsr_jax.models import create_model, has_batch_norm
 
 _TYPES = {
     "text": """model.name model.norm model.g_init model.dtype model.upsampler
-        data.source data.root data.val_root data.track data.cache_dir
+        data.source data.root data.val_root data.track data.cache_dir data.degradation
         train.loss train.schedule train.init_from""",
     "a whole number": """model.scale model.filters model.blocks model.expansion model.layers model.growth
         data.patch_size data.batch_size data.workers
         train.steps train.seed train.warmup_steps train.log_every train.eval_every train.checkpoint_every
-        train.keep_checkpoints train.max_skipped train.grad_accum""",
+        train.keep_checkpoints train.max_skipped train.grad_accum train.shift""",
     "a number": """model.low_rank_ratio model.res_scale
         train.learning_rate train.lr_decay train.grad_clip train.ema_decay""",
     "numbers in brackets, such as (1, 2)": "model.mean train.lr_boundaries",
@@ -48,7 +49,10 @@ _RANGES = {
         """data.patch_size data.batch_size train.steps train.learning_rate train.lr_decay train.log_every
         train.eval_every train.checkpoint_every train.keep_checkpoints train.grad_accum""",
     ),
-    "0 or more": (lambda x: x >= 0, "data.workers train.warmup_steps train.grad_clip train.max_skipped"),
+    "0 or more": (
+        lambda x: x >= 0,
+        "data.workers train.warmup_steps train.grad_clip train.max_skipped train.shift",
+    ),
     "in [0, 1)": (lambda x: 0 <= x < 1, "train.ema_decay"),
 }
 
@@ -157,6 +161,14 @@ def check_config(config: ConfigDict) -> None:
     for key, choices in {"train.loss": tuple(LOSSES), "train.schedule": optim.SCHEDULES}.items():
         if values[key] not in choices:
             raise UserError(f"config.{key} must be one of {', '.join(choices)}, not {values[key]!r}")
+    if values["data.degradation"]:
+        parse_degradation(values["data.degradation"])
+    shift, side = values["train.shift"], values["data.patch_size"] * values["model.scale"]
+    if shift and 2 * shift >= side:
+        raise UserError(
+            f"config.train.shift={shift} leaves nothing of a patch of {side}x{side} HR pixels; set a smaller "
+            "one, or a larger config.data.patch_size"
+        )
     batch_size, devices, parts = values["data.batch_size"], jax.device_count(), values["train.grad_accum"]
     if batch_size % devices:
         raise UserError(f"config.data.batch_size={batch_size} is not divisible by the {devices} devices")

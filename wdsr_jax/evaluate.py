@@ -1,6 +1,7 @@
 """Benchmark evaluation: PSNR and SSIM of a network and of bicubic, by the papers' protocols.
 
-python -m wdsr_jax.evaluate --model=bicubic|WORKDIR|FILE|NAME --scale=S [--out=FILE.json] DIR [DIR ...]
+python -m wdsr_jax.evaluate --model=bicubic|WORKDIR|FILE|NAME --scale=S [--shift=N] [--out=FILE.json]
+    DIR [DIR ...]
 
 Each DIR is a set: HR images alone (LR is made by MATLAB's bicubic), or with LR images beside them, in the
 naming of DIV2K (0001.png, 0001x2.png) or of SelfExSR (img_001_SRF_2_HR.png, img_001_SRF_2_LR.png). At scale 1
@@ -11,6 +12,11 @@ where SCORES are `{"psnr_y", "ssim_y", "psnr_rgb", "ssim_ntire"}`: PSNR and SSIM
 protocol `ntire` (see `metrics`). A score that does not exist is null: the image is too small, or PSNR is
 infinite. With --model=bicubic the model is bicubic: "model" repeats "bicubic". Images that could not be read
 are in no average; "left_out" then has their names.
+
+--shift=N is for pairs that do not lie on each other, such as those of NTIRE 2018's realistic tracks. SCORES
+then have `psnr_shift` and `ssim_shift`, by protocol `ntire_shift` (see `alignment`): at the best of all
+shifts of up to N HR pixels, which is `shift_y` and `shift_x` (down and right from HR to SR). The table leaves
+out the SSIM of pairs as they are.
 """
 
 import json
@@ -31,6 +37,7 @@ from absl import logging
 from tqdm import tqdm
 
 from wdsr_jax import distributed
+from wdsr_jax.alignment import align, best_shift
 from wdsr_jax.compilation import keep_compilations
 from wdsr_jax.console import ArgumentParser, run_command
 from wdsr_jax.data.paired import Pairs
@@ -49,7 +56,9 @@ MAX_SHAPES = 4
 _THREADS = min(16, os.cpu_count() or 1)
 _MANY_SHAPES = 100
 
-Scores = dict[str, float | None]  # "psnr_y", "ssim_y" (protocol y), "psnr_rgb", "ssim_ntire" (protocol ntire)
+# "psnr_y", "ssim_y" (protocol y), "psnr_rgb", "ssim_ntire" (protocol ntire); "psnr_shift", "ssim_shift",
+# "shift_y", "shift_x" (protocol ntire_shift) where they were asked for.
+Scores = dict[str, float | None]
 
 
 class Example(NamedTuple):
@@ -186,20 +195,36 @@ def _load(
             logging.warning("left out: %s", error)
 
 
-def score(sr: np.ndarray, hr: np.ndarray, scale: int) -> Scores:
-    """All metrics of one image, uint8 (H, W, 3); None where the image is too small for one."""
+def score(sr: np.ndarray, hr: np.ndarray, scale: int, shift: int = 0) -> Scores:
+    """All metrics of one image, uint8 (H, W, 3); None where the image is too small for one.
 
-    def measure(metric: Callable[..., float], protocol: str) -> float | None:
+    With `shift` also those at the best shift of up to so many HR pixels.
+    """
+
+    def measure(metric: Callable[..., float], protocol: str, sr=sr, hr=hr) -> float | None:
         try:
             return metric(sr, hr, scale=scale, protocol=protocol)
         except TooSmallError:
             return None
 
-    return {
+    scores = {
         "psnr_y": measure(psnr, "y"),
         "ssim_y": measure(ssim, "y"),
         "psnr_rgb": measure(psnr, "ntire"),
         "ssim_ntire": measure(ssim, "ntire"),
+    }
+    if not shift:
+        return scores
+    try:
+        dy, dx = best_shift(sr, hr, scale=scale, window=shift)
+    except TooSmallError:
+        return scores | dict.fromkeys(("psnr_shift", "ssim_shift", "shift_y", "shift_x"))
+    pair = align(sr, hr, (dy, dx), shift)
+    return scores | {
+        "psnr_shift": measure(psnr, "ntire", *pair),
+        "ssim_shift": measure(ssim, "ntire", *pair),
+        "shift_y": float(dy),
+        "shift_x": float(dx),
     }
 
 
@@ -210,6 +235,7 @@ def evaluate(
     params: Any = None,
     *,
     bicubic: bool = True,
+    shift: int = 0,
     label: str = "evaluating",
 ) -> dict[str, Any]:
     """Measures one set; of several processes each does a share of the images, and all get the result.
@@ -220,6 +246,7 @@ def evaluate(
         module: the network; None to measure bicubic alone.
         params: its parameters.
         bicubic: whether to measure bicubic.
+        shift: see `score`.
         label: what the progress bar says.
 
     Returns:
@@ -237,9 +264,9 @@ def evaluate(
     def measure(i: int, lr: np.ndarray, hr: np.ndarray, sr: np.ndarray | None = None) -> tuple[int, dict]:
         result: dict[str, Any] = {"name": share[i].name}
         if bicubic:
-            result["bicubic"] = score(imresize(lr, scale), hr, scale)
+            result["bicubic"] = score(imresize(lr, scale), hr, scale, shift)
         if sr is not None:
-            result["model"] = score(sr, hr, scale)
+            result["model"] = score(sr, hr, scale, shift)
         return jax.process_index() + i * jax.process_count(), result
 
     results: dict[int, dict] = {}
@@ -293,6 +320,9 @@ def markdown_table(results: dict[str, dict[str, Any]], scale: int) -> str:
     """
     methods = [who for who in ("bicubic", "model") if any(who in result for result in results.values())]
     metrics = {"PSNR-Y": "psnr_y", "SSIM-Y": "ssim_y", "PSNR ntire": "psnr_rgb", "SSIM ntire": "ssim_ntire"}
+    if any("psnr_shift" in result[who] for result in results.values() for who in methods if who in result):
+        metrics = {"PSNR-Y": "psnr_y", "PSNR ntire": "psnr_rgb"}
+        metrics |= {"PSNR shift": "psnr_shift", "SSIM shift": "ssim_shift"}
     rows = [[f"x{scale}: {' / '.join(methods)}", "images", *metrics]]
     for name, result in results.items():
         count, left_out = len(result["images"]), len(result.get("left_out", []))
@@ -342,11 +372,16 @@ def main() -> None:
     )
     parser.add_argument("--model", required=True, help="bicubic, a workdir, a weights file or a shipped name")
     parser.add_argument("--scale", required=True, type=int, help="upscaling factor")
+    parser.add_argument(
+        "--shift", default=0, type=int, metavar="N", help="for misaligned pairs: the best shift of N pixels"
+    )
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("folders", nargs="+", metavar="DIR", help="one folder a set")
     args = parser.parse_args()
     if args.scale < 1:
         raise UserError(f"--scale must be a whole number from 1 up, not {args.scale}")
+    if args.shift < 0:
+        raise UserError(f"--shift must be a whole number from 0 up, not {args.shift}")
     if args.out:
         _check_writable(args.out)
     keep_compilations()
@@ -359,7 +394,8 @@ def main() -> None:
         for name, folder in zip(_set_names(folders), folders, strict=True)
     }
     results = {
-        name: evaluate(examples, args.scale, module, params, label=name) for name, examples in sets.items()
+        name: evaluate(examples, args.scale, module, params, shift=args.shift, label=name)
+        for name, examples in sets.items()
     }
     try:
         if args.out:

@@ -5,6 +5,8 @@ Two protocols, by name:
 - `y`: the luma of BT.601, `scale` pixels shaved off each side. Set5, Set14, B100, Urban100.
 - `ntire`: all of RGB, `scale + 6` pixels shaved off each side. DIV2K and the NTIRE challenges.
 
+For pairs that do not lie on each other there is `ntire_shift`, see `alignment`.
+
 The published numbers are of uint8 images: round the SR before measuring it. The bicubic rows of the papers,
 too: 33.674 / 30.405 / 28.430 dB and .9303 / .8689 / .8111 on Set5 x2 / x3 / x4 are `imresize` of the uint8
 LR, rounded after each of its passes, the luma in float64 and unrounded. Bicubic in float, never rounded,

@@ -24,10 +24,10 @@ def is_reported(workdir: Path) -> bool:
     return scores.stat().st_mtime_ns >= weights.stat().st_mtime_ns
 
 
-def write_report(workdir: Path, examples: list[Example], scale: int) -> None:
+def write_report(workdir: Path, examples: list[Example], scale: int, shift: int = 0) -> None:
     """Evaluates the best weights beside bicubic and writes the scores, and a picture of the first image.
 
-    All processes evaluate, the lead writes.
+    All processes evaluate, the lead writes. `shift` is as for `evaluate`.
 
     Raises:
         UserError: a file cannot be read or written.
@@ -35,7 +35,7 @@ def write_report(workdir: Path, examples: list[Example], scale: int) -> None:
     with distributed.together():  # the lead has written the weights, if only now
         pass
     module, params = load_pretrained(workdir)
-    results = {"validation": evaluate(examples, scale, module, params, label="final evaluation")}
+    results = {"validation": evaluate(examples, scale, module, params, shift=shift, label="final evaluation")}
     if not distributed.is_lead():
         return
     _, lr, hr, sr = next(super_resolve(module, params, examples[:1]))

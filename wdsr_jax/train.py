@@ -21,7 +21,7 @@ from wdsr_jax.config import check_config
 from wdsr_jax.data import load_data
 from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.errors import UserError
-from wdsr_jax.losses import LOSSES
+from wdsr_jax.losses import LOSSES, shift_tolerant
 from wdsr_jax.models import count_trained, create_model
 from wdsr_jax.profile import trace_steps
 from wdsr_jax.report import detail, is_reported, print_report, write_report
@@ -79,6 +79,7 @@ def train_and_evaluate(
             track=data.track,
             cache_dir=data.cache_dir,
             patch_size=data.patch_size,
+            degradation=data.degradation,
         )
     logging.info("%d training images, %d for validation", len(train_pairs), len(val_pairs))
     examples = evaluate.examples_of_pairs(val_pairs)
@@ -102,7 +103,7 @@ def train_and_evaluate(
     train_step = steps.parallel_train_step(
         module=module,
         optimizer=optimizer,
-        loss=LOSSES[train.loss],
+        loss=shift_tolerant(LOSSES[train.loss], train.shift),
         seed=train.seed,
         ema_decay=train.ema_decay,
         grad_accum=train.grad_accum,
@@ -164,11 +165,14 @@ def train_and_evaluate(
             # Of several processes all or none would have to give up.
             images = until_signal(examples, signals) if is_alone else examples
             try:
-                result = evaluate.evaluate(images, scale, module, params, bicubic=False, label="validation")
+                result = evaluate.evaluate(
+                    images, scale, module, params, bicubic=False, shift=train.shift, label="validation"
+                )
             except Stopped:
                 return None
             scores = result["model"]
-            psnr_rgb = scores["psnr_rgb"] or 0.0  # there is none where all images are tiny
+            # There is none where all images are tiny.
+            psnr_rgb = scores["psnr_shift" if train.shift else "psnr_rgb"] or 0.0
             note = ""
             if psnr_rgb >= best:
                 best, note = psnr_rgb, ", the best so far"
@@ -253,7 +257,7 @@ def train_and_evaluate(
         logging.info("stopped by %s at step %d; saved: the same command goes on from here", name, step)
         return 128 + number
     if not reported:
-        write_report(workdir, examples, scale)
+        write_report(workdir, examples, scale, train.shift)
     if is_lead:
         print_report(workdir, scale)
     return 0

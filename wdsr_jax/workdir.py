@@ -128,6 +128,8 @@ def _compare(workdir: Path, saved: dict[str, Any], config: dict[str, Any]) -> No
     # Through JSON, as the saved one went, so that tuples equal lists.
     old, new = _flatten(saved), _flatten(json.loads(json.dumps(config)))
     free = _FREE | ({"train.steps"} if new.get("train.schedule") == "piecewise" else set())
+    # A key that the saved config does not have came later, and was off before: 0 or empty.
+    old = {key: value for key, value in new.items() if not value} | old
     differ = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     differ = [f"{key} ({old.get(key)!r} there, {new.get(key)!r} here)" for key in differ if key not in free]
     if differ:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from wdsr_jax.data.degradation import parse_degradation
 from wdsr_jax.data.folders import load_folders
 from wdsr_jax.data.paired import Images, Pairs, drop_small, pair_images
 from wdsr_jax.data.sample import load_sample
@@ -19,6 +20,7 @@ def load_data(
     track: str = "bicubic",
     cache_dir: str | Path | None = None,
     patch_size: int = 1,
+    degradation: str = "",
 ) -> tuple[Pairs, Pairs]:
     """Decodes (or finds in the cache) the images of a source and pairs LR with HR.
 
@@ -31,18 +33,26 @@ def load_data(
         cache_dir: where decoded images are kept; None or empty is `$XDG_CACHE_HOME/wdsr_jax` or
             `~/.cache/wdsr_jax`.
         patch_size: LR pixels a side; training pairs with a smaller LR are left out, and logged.
+        degradation: for `folder` and `sample`, how LR is made from HR, see `parse_degradation`; empty is
+            MATLAB's bicubic.
 
     Returns:
         (training pairs, validation pairs).
 
     Raises:
-        UserError: an unknown source; data that is missing, broken, too small, or does not fit; a cache that
-            cannot be written.
+        UserError: an unknown source or degradation; data that is missing, broken, too small, or does not
+            fit; a cache that cannot be written.
     """
+    makes_lr = parse_degradation(degradation) if degradation else None
     if source == "sample":
-        train, val = load_sample(scale, cache_dir)
+        train, val = load_sample(scale, cache_dir, makes_lr)
     elif source == "folder":
-        train, val = load_folders(root, val_root, scale, cache_dir)
+        train, val = load_folders(root, val_root, scale, cache_dir, makes_lr)
+    elif source == "div2k" and makes_lr:
+        raise UserError(
+            f"config.data.degradation={degradation!r}: DIV2K has LR of its own; set config.data.track, or "
+            "--config.data.source=folder --config.data.root=DIR with a folder of HR images"
+        )
     elif source == "div2k":
         # Imported here: tensorflow-datasets takes seconds, and the other sources do without.
         from wdsr_jax.data.div2k import load_div2k

@@ -1,10 +1,12 @@
 """Training data from folders of image files."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 from absl import logging
 
+from wdsr_jax.data.degradation import Degradation
 from wdsr_jax.data.paired import Pairs, pair_files
 from wdsr_jax.data.pairs import Pair, find_pairs
 from wdsr_jax.errors import UserError
@@ -12,7 +14,13 @@ from wdsr_jax.errors import UserError
 _VALID_FOLDER = re.compile(r"(^|_)val(id|idation)?(_|$)", re.IGNORECASE)  # as in DIV2K_valid_HR
 
 
-def load_folders(root: str, val_root: str, scale: int, cache_dir: str | Path | None) -> tuple[Pairs, Pairs]:
+def load_folders(
+    root: str,
+    val_root: str,
+    scale: int,
+    cache_dir: str | Path | None,
+    degradation: Degradation | None = None,
+) -> tuple[Pairs, Pairs]:
     """Pairs to train on and pairs held out to validate on.
 
     Without `val_root` the images in folders named as DIV2K's (`DIV2K_valid_HR`) are held out; without such
@@ -23,6 +31,7 @@ def load_folders(root: str, val_root: str, scale: int, cache_dir: str | Path | N
         val_root: such a folder to validate on, or empty.
         scale: HR pixels per LR pixel and side.
         cache_dir: see `build_cache`.
+        degradation: makes LR from HR, to train and to validate on, instead of `imresize`.
 
     Returns:
         (training pairs, validation pairs).
@@ -32,15 +41,16 @@ def load_folders(root: str, val_root: str, scale: int, cache_dir: str | Path | N
     """
     if not root:
         raise UserError("config.data.root is empty: name a folder of images with --config.data.root=DIR")
+    pair = partial(pair_files, scale=scale, cache_dir=cache_dir, degradation=degradation)
     files = find_pairs(root, scale)
     if val_root:
-        return pair_files(files, scale, cache_dir), pair_files(find_pairs(val_root, scale), scale, cache_dir)
+        return pair(files), pair(find_pairs(val_root, scale))
     held_out = [file for file in files if _is_valid(file, Path(root))]
     if held_out and len(held_out) < len(files):
         training = [file for file in files if not _is_valid(file, Path(root))]
-        return pair_files(training, scale, cache_dir), pair_files(held_out, scale, cache_dir)
+        return pair(training), pair(held_out)
 
-    pairs = pair_files(files, scale, cache_dir)
+    pairs = pair(files)
     if len(pairs) < 2:
         raise UserError(
             f"{root}: a single image; one more is needed to validate on (or --config.data.val_root=DIR)"

@@ -10,6 +10,7 @@ import numpy as np
 from absl import logging
 
 from wdsr_jax.data.cache import ImageCache, build_cache, content_key, hash_files
+from wdsr_jax.data.degradation import DEGRADATION_VERSION, Degradation, degrade
 from wdsr_jax.data.pairs import Pair
 from wdsr_jax.errors import UserError
 from wdsr_jax.images import read_image
@@ -89,7 +90,12 @@ class Pairs:
 
 
 def pair_images(
-    hr: Images, lr: Images | None, hr_of: Sequence[int] | None, scale: int, cache_dir: str | Path | None
+    hr: Images,
+    lr: Images | None,
+    hr_of: Sequence[int] | None,
+    scale: int,
+    cache_dir: str | Path | None,
+    degradation: Degradation | None = None,
 ) -> Pairs:
     """Caches HR and LR images and pairs them; a pair of which a part cannot be read is left out.
 
@@ -99,6 +105,7 @@ def pair_images(
         hr_of: for each image of `lr` the position of its HR in `hr`. None: `lr` is ordered as `hr`.
         scale: HR pixels per LR pixel and side.
         cache_dir: see `build_cache`.
+        degradation: LR is made from HR by `degrade` instead.
 
     Returns:
         The pairs, in the order of `lr` (of `hr` where LR is made).
@@ -107,7 +114,7 @@ def pair_images(
         UserError: an LR whose size is not HR's divided by `scale` (rounded down, or up as MATLAB does);
             no LR at scale 1; no pair that can be read; and what `build_cache` raises.
     """
-    if lr is None and scale == 1:
+    if lr is None and scale == 1 and degradation is None:
         raise UserError(
             "at scale 1 LR cannot be made from HR: name a folder that has both, in folders HR and LR, "
             "with --config.data.source=folder --config.data.root=DIR"
@@ -115,7 +122,7 @@ def pair_images(
     hr_key = "hr-" + content_key(hr.fingerprint)
     hr_cache = build_cache(cache_dir, hr_key, hr.names, hr.load, label="caching HR")
     if lr is None:
-        lr = _made_from(hr_cache, hr_key, scale)
+        lr = _made_from(hr_cache, hr_key, scale, degradation)
         hr_names = lr.names
     else:
         hr_names = [hr.names[i] for i in (hr_of or range(len(lr.names)))]
@@ -134,11 +141,16 @@ def pair_images(
     return pairs
 
 
-def pair_files(files: Sequence[Pair], scale: int, cache_dir: str | Path | None) -> Pairs:
+def pair_files(
+    files: Sequence[Pair],
+    scale: int,
+    cache_dir: str | Path | None,
+    degradation: Degradation | None = None,
+) -> Pairs:
     """`pair_images` for image files; LR is made from HR where the files have no LR.
 
     Raises:
-        UserError: see `pair_images`.
+        UserError: see `pair_images`; LR files where they are to be made by `degradation`.
     """
     names = {}  # of each HR file: one HR may have several LR
     for file in files:
@@ -146,7 +158,12 @@ def pair_files(files: Sequence[Pair], scale: int, cache_dir: str | Path | None) 
     position = {path: i for i, path in enumerate(names)}
     hr = _image_files(list(names.values()), list(names))
     if files[0].lr is None:
-        return pair_images(hr, None, None, scale, cache_dir)
+        return pair_images(hr, None, None, scale, cache_dir, degradation)
+    if degradation is not None:
+        raise UserError(
+            f"{files[0].lr}: an LR image, while config.data.degradation makes LR from HR; name a folder of "
+            "HR images alone, or leave config.data.degradation empty"
+        )
     lr = _image_files([file.name for file in files], [file.lr for file in files])
     return pair_images(hr, lr, [position[file.hr] for file in files], scale, cache_dir)
 
@@ -175,16 +192,22 @@ def _image_files(names: list[str], paths: list[Path]) -> Images:
     return Images(names, lambda i: read_image(paths[i]), content_key(*names, *hash_files(paths)))
 
 
-def _made_from(hr: ImageCache, hr_key: str, scale: int) -> Images:
+def _made_from(hr: ImageCache, hr_key: str, scale: int, degradation: Degradation | None) -> Images:
     """LR images for all of `hr`, computed when they are loaded."""
 
     def make_lr(i: int) -> np.ndarray:
         height, width = (side // scale * scale for side in hr.shapes[i])
         if not height or not width:
             raise UserError(f"{hr.names[i]}: too small for scale {scale}")
-        return imresize(hr[i][:height, :width], Fraction(1, scale), border=_BORDER)
+        image = hr[i][:height, :width]
+        if degradation is not None:
+            return degrade(image, scale, degradation)
+        return imresize(image, Fraction(1, scale), border=_BORDER)
 
-    return Images(hr.names, make_lr, content_key("imresize", _IMRESIZE_VERSION, _BORDER, scale, hr_key))
+    made_by = ["imresize", _IMRESIZE_VERSION, _BORDER, scale, hr_key]
+    if degradation is not None:
+        made_by += ["degrade", DEGRADATION_VERSION, repr(degradation)]
+    return Images(hr.names, make_lr, content_key(*made_by))
 
 
 def _check_sizes(pairs: Pairs) -> None:

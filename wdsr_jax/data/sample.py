@@ -13,6 +13,7 @@ microaneurysms): there bicubic is as good as anything (51 dB on the retina).
 from importlib.resources import files
 from pathlib import Path
 
+from wdsr_jax.data.degradation import Degradation
 from wdsr_jax.data.paired import Pairs, pair_files
 from wdsr_jax.data.pairs import Pair
 from wdsr_jax.errors import UserError
@@ -51,18 +52,21 @@ def sample_files() -> tuple[list[Path], list[Path]]:
     return training, held_out
 
 
-def load_sample(scale: int, cache_dir: str | Path | None) -> tuple[Pairs, Pairs]:
+def load_sample(
+    scale: int, cache_dir: str | Path | None, degradation: Degradation | None = None
+) -> tuple[Pairs, Pairs]:
     """Pairs of the sample photographs, LR made by `imresize`: (training, held out).
 
     Args:
         scale: HR pixels per LR pixel and side.
         cache_dir: see `build_cache`.
+        degradation: makes LR from HR instead of `imresize`.
 
     Raises:
         UserError: see `sample_files` and `pair_files`.
     """
     training, held_out = sample_files()
     return (
-        pair_files([Pair(path.stem, path, None) for path in training], scale, cache_dir),
-        pair_files([Pair(path.stem, path, None) for path in held_out], scale, cache_dir),
+        pair_files([Pair(path.stem, path, None) for path in training], scale, cache_dir, degradation),
+        pair_files([Pair(path.stem, path, None) for path in held_out], scale, cache_dir, degradation),
     )
