@@ -16,7 +16,9 @@ import pytest
 from PIL import Image
 
 from wdsr_jax import checkpoints, evaluate, load_pretrained, optim, train
+from wdsr_jax.data.degradation import draw, parse_degradation, random_of
 from wdsr_jax.errors import UserError
+from wdsr_jax.images import read_image
 from wdsr_jax.train import train_and_evaluate
 from wdsr_jax.weights import recorded_psnr, save_weights
 
@@ -444,6 +446,20 @@ def fill(disk):
     with contextlib.suppress(OSError), open(disk / "filler", "wb", buffering=0) as file:
         while file.write(bytes(4096)):
             pass
+
+
+def test_misaligned_pairs_are_trained_on_and_scored_at_their_best_shift(photos, image_cache, tmp_path):
+    config = tiny_config(photos, image_cache, data__degradation="shift=2,noise=3", train__shift=3)
+    assert train_and_evaluate(config, tmp_path / "run") == 0
+    result = read_json(tmp_path / "run" / "evaluation.json")["validation"]
+    assert result["model"]["psnr_shift"] == best_of(tmp_path / "run")
+    points = read_board(tmp_path / "run")["val/psnr_shift"]
+    assert best_of(tmp_path / "run") == pytest.approx(max(value for _, value in points), abs=1e-4)
+    (image,) = result["images"]
+    hr = read_image(photos / "photo5.png")
+    degradation = parse_degradation("shift=2,noise=3")
+    applied = draw(degradation, random_of(hr, 0)).shift
+    assert (image["bicubic"]["shift_y"], image["bicubic"]["shift_x"]) == applied != (0, 0)
 
 
 # Mistakes: one line, and no workdir

@@ -91,6 +91,16 @@ def test_what_contradicts_is_named(tmp_path, key, value):
     assert (workdir / "config.json").read_text() == before
 
 
+def test_a_key_that_came_later_was_off(tmp_path):
+    workdir = started(tmp_path, config_with())
+    saved = json.loads((workdir / "config.json").read_text())
+    del saved["train"]["shift"], saved["data"]["degradation"]
+    (workdir / "config.json").write_text(json.dumps(saved))
+    check_workdir(workdir, config_with(), resumes=True)
+    with pytest.raises(UserError, match=r"another config: train\.shift \(None there, 4 here\);"):
+        check_workdir(workdir, config_with(train__shift=4), resumes=True)
+
+
 def test_several_contradictions_are_all_named(tmp_path):
     workdir = started(tmp_path, config_with())
     with pytest.raises(
