@@ -2,7 +2,7 @@
 
 python -m docs.checkerboard
 
-Two small networks for x4, alike but for the upsampler, are trained on the sample photographs for some minutes.
+Two small networks for x4, alike but for the upsampler, are trained on the sample photographs.
 Shown is a part of a photograph held out. Below it stands how much the output for a uniform grey image varies,
 in levels of 8 bits: every LR pixel is the same there, so that anything but 0 is a checkerboard.
 """

@@ -53,9 +53,13 @@ def test_value_and_gradients_equal_the_plain_ones(shape, dtype):
         np.testing.assert_allclose(np.asarray(gradient, float), np.asarray(plain, float), atol=atol)
 
 
-@pytest.mark.parametrize("name", ["wdsr_a", "wdsr_b", "edsr"])
+@pytest.mark.parametrize(
+    "name", ["wdsr_a", "wdsr_b", "edsr", "srresnet", "rdn", "srcnn_955", "deconvolution"]
+)
 def test_networks_have_the_same_gradients_in_training(name):
-    module = create_model(dict(name=name, scale=2, filters=4, blocks=2))
+    fields = dict(scale=2, filters=4, blocks=2, layers=2, growth=3)
+    fields |= dict(name="edsr", upsampler=name) if name == "deconvolution" else dict(name=name)
+    module = create_model(fields)
     params = steps.init_params(module, 0)
     lr = np.random.default_rng(0).uniform(size=(2, 6, 5, 3)).astype(np.float32)
 

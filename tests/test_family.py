@@ -181,8 +181,14 @@ def test_each_padded_image_equals_apply_alone(name):
         np.testing.assert_allclose(sr[i, : 3 * h, : 3 * w], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4, 8])
-@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize(
+    "name, scale",
+    [
+        *(("srcnn_915", scale) for scale in (2, 3, 4, 8)),
+        *(("srcnn_955", scale) for scale in (2, 3, 4)),
+        *((name, scale) for name in ("srresnet", "rdn", "deconvolution") for scale in (3, 4)),
+    ],
+)
 def test_the_radius_is_how_far_an_output_pixel_sees(name, scale):
     """With weights that are all positive nothing cancels: the gradient is zero exactly beyond the radius."""
     module = model(name, scale, filters=2, norm="none")
@@ -203,7 +209,7 @@ def test_the_radius_is_how_far_an_output_pixel_sees(name, scale):
 def test_edrn_works_at_any_size_and_repeats_the_edge():
     module = model("edrn", 1)
     params = random_params(module)
-    for h, w in [(1, 1), (4, 8), (5, 6), (7, 3)]:
+    for h, w in [(1, 1), (5, 6)]:
         lr = noise(2, h, w, 3)
         sr = apply(module, params, lr)
         assert sr.shape == lr.shape and np.isfinite(sr).all()
@@ -251,10 +257,10 @@ def test_edrn_refuses_tiles_and_what_does_not_fit(monkeypatch):
 def test_edrn_is_measured_at_the_size_of_each_image():
     module = model("edrn", 1)
     params, rng = random_params(module), np.random.default_rng(0)
-    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in [(6, 9), (4, 4), (6, 9), (5, 3)]]
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in [(6, 9), (4, 4), (6, 9)]]
     examples = [Example(str(i), im.shape[:2], lambda im=im: (im, im)) for i, im in enumerate(images)]
     results = {i: sr for i, _, _, sr in super_resolve(module, params, examples)}
-    assert sorted(results) == [0, 1, 2, 3]
+    assert sorted(results) == [0, 1, 2]
     for i, image in enumerate(images):
         expected = to_uint8(np.asarray(apply(module, params, to_float(image)[None])[0]))
         assert np.abs(results[i].astype(int) - expected).max() <= 1
