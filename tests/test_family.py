@@ -4,6 +4,7 @@ Their forward passes are compared with PyTorch in test_parity_family.
 """
 
 import functools
+import json
 import re
 
 import jax
@@ -13,15 +14,16 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from wdsr_jax import steps, summary
+from wdsr_jax import evaluate, steps, summary, upscale_files
 from wdsr_jax.data.paired import Images, pair_images
 from wdsr_jax.errors import UserError
 from wdsr_jax.evaluate import Example, super_resolve
 from wdsr_jax.export import to_stablehlo
-from wdsr_jax.images import dihedral, to_float, to_uint8, undo_dihedral
+from wdsr_jax.images import dihedral, read_image, to_float, to_uint8, undo_dihedral, write_image
 from wdsr_jax.imresize import imresize
 from wdsr_jax.inference import apply_padded, for_inference, upscale
 from wdsr_jax.losses import l2
+from wdsr_jax.metrics import psnr
 from wdsr_jax.models import count_trained, create_model, fold_weight_norm, has_batch_norm
 from wdsr_jax.models.resampling import Bicubic
 from wdsr_jax.optim import create_optimizer
@@ -42,7 +44,7 @@ def model(name, scale=2, **fields):
     if name == "deconvolution":
         fields = dict(name="edsr", norm="none", upsampler="deconvolution") | fields
     module = create_model(TINY | dict(name=name, scale=scale) | fields)
-    return module.clone(groups=(1, 2, 1)) if name == "edrn" else module
+    return module.clone(groups=(1, 1, 1)) if name == "edrn" else module
 
 
 def noise(*shape, seed=1):
@@ -124,7 +126,7 @@ def test_srcnn_of_one_channel_has_the_weights_that_the_paper_counts():
 
 
 def test_initial_parameters():
-    params = steps.init_params(create_model(dict(name="srcnn_955", scale=2)), 0)
+    params = steps.init_params(create_model(dict(name="srcnn_955", scale=2, filters=32)), 0)
     for layer in params.values():
         assert np.std(layer["kernel"]) == pytest.approx(1e-3, rel=0.05)
         assert not np.any(layer["bias"])
@@ -219,10 +221,10 @@ def test_edrn_works_at_any_size_and_repeats_the_edge():
 
 
 def test_edrn_sees_the_whole_image():
-    module = model("edrn", 1)
+    module = model("edrn", 1, filters=16)
     params, lr = random_params(module), noise(1, 64, 64, 3)
     far = lr.copy()
-    far[0, -1, -1] += 1
+    far[0, 56:, 56:] += 5  # convolutions alone reach some 40 pixels
     first, other = (apply(module, params, image)[0, 0, 0] for image in (lr, far))
     assert np.abs(first - other).max() > 1e-7
     assert module.radius is None
@@ -365,3 +367,52 @@ def test_at_scale_1_lr_is_not_made_from_hr(tmp_path):
     with pytest.raises(UserError, match="at scale 1 LR cannot be made from HR: name a folder that has both"):
         pair_images(hr, None, None, 1, tmp_path)
     assert pair_images(hr, hr, None, 1, tmp_path)[0][0].shape == (8, 8, 3)
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def real(tmp_path, monkeypatch):
+    """A folder with HR and LR of one size, beside weights of an EDRN; commands run there."""
+    rng = np.random.default_rng(0)
+    for kind in ("HR", "LR"):
+        (tmp_path / "real" / kind).mkdir(parents=True)
+        for name, size in {"a": (24, 17), "b": (19, 24)}.items():
+            write_image(
+                tmp_path / f"real/{kind}/{name}.png", rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+            )
+    fields = TINY | dict(name="edrn", scale=1)
+    save_weights(tmp_path / "edrn.safetensors", fields, random_params(create_model(fields)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_edrn_is_measured_on_pairs_of_one_size(real, monkeypatch):
+    command = "evaluate --model=edrn.safetensors --scale=1 --out=o.json real"
+    monkeypatch.setattr("sys.argv", command.split())
+    evaluate.main()
+    result = json.loads((real / "o.json").read_text())["real"]
+    assert [image["name"] for image in result["images"]] == ["a", "b"]
+    module, params = load_pretrained("edrn.safetensors")
+    for image in result["images"]:
+        lr, hr = (read_image(f"real/{kind}/{image['name']}.png") for kind in ("LR", "HR"))
+        assert image["bicubic"]["psnr_y"] == pytest.approx(psnr(lr, hr, scale=1))
+        sr = upscale(module, params, lr)
+        assert image["model"]["psnr_y"] == pytest.approx(psnr(sr, hr, scale=1), abs=1e-2)
+
+
+def test_edrn_enlarges_by_1_and_not_in_tiles(real, monkeypatch):
+    command = "upscale real/LR/a.png --out=out.png --scale=1 --model=edrn.safetensors"
+    monkeypatch.setattr("sys.argv", command.split())
+    assert upscale_files.main() == 0
+    sr = upscale(*load_pretrained("edrn.safetensors"), read_image("real/LR/a.png"))
+    np.testing.assert_array_equal(read_image("out.png"), sr)
+    for option, message in {
+        "--tile=64": "--tile=64: this network takes means over the whole image, so it cannot work in tiles",
+        "--consistent": "real/LR/a.png: --consistent at scale 1 would give the input back; leave it out",
+    }.items():
+        monkeypatch.setattr("sys.argv", [*command.split(), "--overwrite", option])
+        with pytest.raises(UserError) as raised:
+            upscale_files.main()
+        assert str(raised.value) == message
