@@ -145,6 +145,31 @@ def test_onnx_runtime_computes_the_same(onnx, config):
     assert model.ir_version == 8
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        dict(name="srresnet", scale=4, norm="batch"),
+        dict(name="rdn", scale=3, layers=2, growth=3),
+        dict(name="edsr", scale=2, norm="weight", upsampler="deconvolution"),
+        dict(name="edsr", scale=3, norm="none", upsampler="deconvolution"),
+    ],
+    ids=lambda config: config["name"],
+)
+def test_onnx_runtime_computes_the_same_for_other_networks(onnx, config):
+    module, params = network(**config)
+    data = to_onnx(module, params, "n")
+    for size in SIZES:
+        lr = noise(*size, 3)
+        expected = jax.jit(module.apply)({"params": params}, lr)
+        np.testing.assert_allclose(run_onnx(data, lr), expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("config", [dict(name="srcnn_915", scale=2), dict(name="edrn", scale=1)])
+def test_what_has_no_onnx_is_refused(onnx, config):
+    with pytest.raises(UserError, match=r"no ONNX for what .* does \(slice\); StableHLO takes any network"):
+        to_onnx(*network(**config), "n")
+
+
 def test_the_graph_is_what_one_would_write_by_hand(onnx):
     graphs = {name: written(onnx, name) for name in ("wdsr_a", "wdsr_b", "edsr")}
     # Head, tail and skip or body and upsampler; mean away, residuals, skip, mean back.
