@@ -22,25 +22,29 @@ from ml_collections import ConfigDict
 from wdsr_jax import optim
 from wdsr_jax.data.degradation import parse_degradation
 from wdsr_jax.errors import UserError
+from wdsr_jax.gan import ADVERSARIAL
 from wdsr_jax.losses import LOSSES
 from wdsr_jax.models import create_model, has_batch_norm
+from wdsr_jax.models.vgg import LAYERS
 
 _TYPES = {
     "text": """model.name model.norm model.g_init model.dtype model.upsampler
         data.source data.root data.val_root data.track data.cache_dir data.degradation
-        train.loss train.schedule train.init_from""",
+        train.loss train.schedule train.init_from
+        gan.adversarial gan.perceptual gan.vgg""",
     "a whole number": """model.scale model.filters model.blocks model.expansion model.layers model.growth
         data.patch_size data.batch_size data.workers
         train.steps train.seed train.warmup_steps train.log_every train.eval_every train.checkpoint_every
-        train.keep_checkpoints train.max_skipped train.grad_accum train.shift""",
+        train.keep_checkpoints train.max_skipped train.grad_accum train.shift gan.filters""",
     "a number": """model.low_rank_ratio model.res_scale
-        train.learning_rate train.lr_decay train.grad_clip train.ema_decay""",
+        train.learning_rate train.lr_decay train.grad_clip train.ema_decay
+        gan.adversarial_weight gan.perceptual_weight gan.pixel_weight""",
     "numbers in brackets, such as (1, 2)": "model.mean train.lr_boundaries",
 }
 KEYS = {key: kind for kind, keys in _TYPES.items() for key in keys.split()}  # key -> what its value must be
 # Where they are missing, the network's own defaults hold; most networks have no such field.
 _OPTIONAL = {"model.mean", "model.upsampler", "model.layers", "model.growth"}
-_SECTIONS = ("model", "data", "train")
+_SECTIONS = ("model", "data", "train", "gan")  # the last only where a discriminator takes part
 
 # Of data and train; `create_model` knows the model's.
 _RANGES = {
@@ -150,7 +154,8 @@ def check_config(config: ConfigDict) -> None:
         if key not in KEYS:
             raise _unknown(key)
     for key, kind in KEYS.items():
-        if key not in values and key not in _OPTIONAL:
+        is_needed = key not in _OPTIONAL and ("gan" in config or not key.startswith("gan."))
+        if key not in values and is_needed:
             raise UserError(f"config.{key} is missing; configs/default.py has all keys")
         if key in values and not _is(values[key], kind):
             raise UserError(f"config.{key} must be {kind}, not {values[key]!r}")
@@ -169,6 +174,8 @@ def check_config(config: ConfigDict) -> None:
             f"config.train.shift={shift} leaves nothing of a patch of {side}x{side} HR pixels; set a smaller "
             "one, or a larger config.data.patch_size"
         )
+    if "gan" in config:
+        _check_gan(values)
     batch_size, devices, parts = values["data.batch_size"], jax.device_count(), values["train.grad_accum"]
     if batch_size % devices:
         raise UserError(f"config.data.batch_size={batch_size} is not divisible by the {devices} devices")
@@ -186,6 +193,27 @@ def check_config(config: ConfigDict) -> None:
             f"config.train.grad_accum={parts}: batch norm needs the whole batch at once; set it to 1, or "
             "train with another config.model.norm"
         )
+
+
+def _check_gan(values: Mapping[str, Any]) -> None:
+    for key, choices in {"gan.adversarial": ADVERSARIAL, "gan.perceptual": ("none", *LAYERS)}.items():
+        if values[key] not in choices:
+            raise UserError(f"config.{key} must be one of {', '.join(choices)}, not {values[key]!r}")
+    for key in ("gan.adversarial_weight", "gan.perceptual_weight", "gan.pixel_weight"):
+        if values[key] < 0:
+            raise UserError(f"config.{key} must be 0 or more, not {values[key]}")
+    if values["gan.filters"] < 1:
+        raise UserError(f"config.gan.filters must be above 0, not {values['gan.filters']}")
+    if not values["train.init_from"]:
+        raise UserError(
+            "config.train.init_from is missing: a discriminator fine-tunes a trained network; "
+            "give its workdir or weights"
+        )
+    for key, plain in {"train.grad_accum": 1, "train.shift": 0}.items():
+        if values[key] != plain:
+            raise UserError(
+                f"config.{key} must be {plain} with a discriminator, not {values[key]}"
+            )
 
 
 def _takes_variant(get_config: Callable, argument: str) -> bool:

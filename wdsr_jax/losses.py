@@ -26,43 +26,44 @@ LOSSES = {"l1": l1, "l2": l2, "charbonnier": charbonnier}
 
 def shift_tolerant(
     loss: Callable[[jax.Array, jax.Array], jax.Array], window: int
-) -> Callable[[jax.Array, jax.Array], jax.Array]:
+) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
     """`loss` at the best shift of each image: for pairs whose LR and HR do not lie on each other.
 
-    Per image, the smallest loss over all shifts of HR by whole pixels with |dy| <= window and |dx| <= window,
-    on the middle of SR (`window` pixels cut off each side); their mean over the images. Gradients flow
-    through the best shift alone. As each image has its own, parts of a batch average to the whole batch.
+    Of all shifts of HR by whole pixels with |dy| <= window and |dx| <= window each image gets the best one,
+    on the middle of SR (`window` pixels cut off each side); the result is the mean of their losses there.
+    Gradients flow through the best shift alone. As each image has its own, parts of a batch average to the
+    whole batch.
 
-    What it gives away: a network that moves all its output by a few pixels pays nothing. Nothing drives it to
-    do so either, but measure with `evaluate --shift` what is trained by it.
+    The best shift is that of the smallest loss of SR plus that of a guide, LR enlarged by bicubic, which lies
+    where LR does. Were it SR's alone, a network that moves all its output would pay nothing: one trained so,
+    from scratch, came to rest with its output a pixel too high.
 
     Args:
         loss: a mean over pixels, such as those of `LOSSES`.
-        window: HR pixels, less than half of HR's side; 0 gives `loss` itself.
+        window: HR pixels, less than half of HR's side.
 
     Returns:
-        (SR, HR), each (B, H, W, 3), to a scalar.
+        (SR, HR, guide), each (B, H, W, 3), to a scalar.
 
-    Source: the score of the PROBA-V challenge (Martens et al., "Super-resolution of PROBA-V images using
-    convolutional neural networks", Astrodynamics 3, 2019) and the losses that its entries made of it.
+    Source: the score of the PROBA-V challenge and the losses that its entries made of it (Molini et al.,
+    "DeepSUM", arXiv:1907.06490); the guide is this project's.
     """
-    if not window:
-        return loss
     count = 2 * window + 1
 
-    def tolerant(sr: jax.Array, hr: jax.Array) -> jax.Array:
-        middle = sr[:, window:-window, window:-window]  # (B, h, w, 3)
+    def tolerant(sr: jax.Array, hr: jax.Array, guide: jax.Array) -> jax.Array:
+        middle, guide = (image[:, window:-window, window:-window] for image in (sr, guide))  # (B, h, w, 3)
         height, width = middle.shape[1:3]
 
         def of_row(dy):
-            """The losses (2 * window + 1, B) of all shifts with one dy."""
+            """What the shifts with one dy cost: (2 * window + 1, B)."""
             rows = jax.lax.dynamic_slice_in_dim(hr, dy, height, axis=1)
-            return jnp.stack([jax.vmap(loss)(middle, rows[:, :, dx : dx + width]) for dx in range(count)])
+            places = [rows[:, :, dx : dx + width] for dx in range(count)]
+            return jnp.stack([jax.vmap(loss)(middle, x) + jax.vmap(loss)(guide, x) for x in places])
 
         # Row by row, or all shifts of the batch would be in memory at once.
-        losses = jax.lax.map(of_row, jnp.arange(count))  # (dy, dx, B)
-        best = jnp.argmin(losses.reshape(count * count, -1), axis=0)  # (dy, dx, B) -> (dy * dx, B) -> (B,)
-        dy, dx = jax.lax.stop_gradient(jnp.divmod(best, count))
+        costs = jax.lax.map(of_row, jnp.arange(count))  # (dy, dx, B)
+        best = jnp.argmin(costs.reshape(count * count, -1), axis=0)  # (dy, dx, B) -> (dy * dx, B) -> (B,)
+        dy, dx = jnp.divmod(best, count)
 
         def cut(image, y, x):
             return jax.lax.dynamic_slice(image, (y, x, 0), (height, width, image.shape[-1]))

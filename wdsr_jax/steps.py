@@ -12,6 +12,8 @@ import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from wdsr_jax.imresize import imresize_jax
+from wdsr_jax.losses import shift_tolerant
 from wdsr_jax.models import fold_weight_norm, has_batch_norm
 from wdsr_jax.models.convolution import training_convolutions
 
@@ -30,7 +32,7 @@ class TrainState:
 
     Attributes:
         step: steps made, those skipped included.
-        params: of the network, running statistics of batch norm included (see `layers.Conv`).
+        params: of the network, running statistics of batch norm included (see `batch_norm`).
         ema_params: their exponential moving average, or None where there is none.
         opt_state: of the optimiser.
         skipped: steps skipped because loss or gradient was not finite.
@@ -66,6 +68,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     loss: Callable[[jax.Array, jax.Array], jax.Array],
     seed: int,
+    shift: int = 0,
     ema_decay: float = 0.0,
     grad_accum: int = 1,
     micro_batches: int = 1,
@@ -86,6 +89,7 @@ def train_step(
         optimizer: from `optim.create_optimizer`.
         loss: one of `losses.LOSSES`.
         seed: of the run; whatever is random in the network gets the key `fold_in(seed, step)`.
+        shift: HR pixels by which LR and HR may lie apart; above 0 the loss is `shift_tolerant`.
         ema_decay: d of ema = d ema + (1 - d) params, where d = min(ema_decay, (1 + step) / (10 + step));
             unused where the state has no average.
         grad_accum: into how many parts the batch is split that come one after the other, so that the features
@@ -107,21 +111,25 @@ def train_step(
     key = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def mean_loss(params, batch, key):
-        network = module
-        if getattr(module, "norm", None) == "weight" and not has_batch_norm(module):
-            # once a step, not once a micro-batch
-            network, params = module.clone(norm="none"), fold_weight_norm(params)
+        network, params = folded_for_training(module, params)  # once a step, not once a micro-batch
         # (b, ...) -> micro_batches of (b / micro_batches, ...)
         lrs = jnp.split(batch["lr"], micro_batches)
         hrs = jnp.split(batch["hr"], micro_batches)
-        losses = []
+        outputs = []
         for i, (lr, hr) in enumerate(zip(lrs, hrs, strict=True)):
             rngs = {"dropout": jax.random.fold_in(key, i)}
             lr = lr.astype(jnp.float32) / 255
             with training_convolutions():
                 sr, measured = network.apply({"params": params}, lr, rngs=rngs, mutable=["batch_stats"])
-            losses.append(loss(sr, hr.astype(jnp.float32) / 255))
-        return sum(losses) / micro_batches, measured.get("batch_stats", {})
+            outputs.append((sr, hr.astype(jnp.float32) / 255, lr))
+        if shift:
+            # For all micro-batches together: each of many shifts is a computation to compile.
+            sr, hr, lr = map(jnp.concatenate, zip(*outputs, strict=True))
+            guide = lr if module.scale == 1 else imresize_jax(lr, module.scale)
+            value = shift_tolerant(loss, shift)(sr, hr, guide)
+        else:
+            value = sum(loss(sr, hr) for sr, hr, _ in outputs) / micro_batches
+        return value, measured.get("batch_stats", {})
 
     value_and_grads = jax.value_and_grad(mean_loss, has_aux=True)
     if grad_accum == 1:
@@ -141,50 +149,80 @@ def train_step(
         value, grads = jax.lax.pmean((value, grads), axis_name)
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
-
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    params = unflatten_dict(flatten_dict(params) | flatten_dict(statistics))
-    ema_params = state.ema_params
-    if ema_params is not None:
-        # A shorter memory at first, or the average would hold on to the initial parameters.
-        decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
-        ema_params = optax.incremental_update(params, ema_params, 1 - decay)
+    params = put_statistics(optax.apply_updates(state.params, updates), statistics)
+    ema_params = move_average(state.ema_params, params, state.step, ema_decay)
+    state = advance(state, finite, params=params, ema_params=ema_params, opt_state=opt_state)
+    return state, {"loss": value, "grad_norm": grad_norm, "skipped_in_row": state.skipped_in_row}
 
-    def keep(new, old):
-        return jax.tree.map(functools.partial(jnp.where, finite), new, old)
 
-    skipped_in_row = jnp.where(finite, 0, state.skipped_in_row + 1)
-    new_state = TrainState(
+def folded_for_training(module: nn.Module, params: Any) -> tuple[nn.Module, Any]:
+    """The network with its weight norm multiplied out, which gradients go through; batch norm stays."""
+    if getattr(module, "norm", None) == "weight" and not has_batch_norm(module):
+        return module.clone(norm="none"), fold_weight_norm(params)
+    return module, params
+
+
+def put_statistics(params: Any, statistics: Any) -> Any:
+    """The parameters with running statistics that a step has moved (see `models.batch_norm`)."""
+    return unflatten_dict(flatten_dict(params) | flatten_dict(statistics))
+
+
+def move_average(ema_params: Any, params: Any, step: jax.Array, ema_decay: float) -> Any:
+    """The average of the parameters after a step, see `train_step`; None where there is none."""
+    if ema_params is None:
+        return None
+    # A shorter memory at first, or the average would hold on to the initial parameters.
+    decay = jnp.minimum(ema_decay, (1 + step) / (10 + step))
+    return optax.incremental_update(params, ema_params, 1 - decay)
+
+
+def advance(state: TrainState, finite: jax.Array, **new: Any) -> TrainState:
+    """The state after a step: with the fields `new`, or, where the step was not finite, those it had."""
+    kept = {
+        name: jax.tree.map(functools.partial(jnp.where, finite), value, getattr(state, name))
+        for name, value in new.items()
+    }
+    return state.replace(
         step=state.step + 1,
-        params=keep(params, state.params),
-        ema_params=keep(ema_params, state.ema_params),
-        opt_state=keep(opt_state, state.opt_state),
         skipped=state.skipped + jnp.where(finite, 0, 1),
-        skipped_in_row=skipped_in_row,
+        skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1),
+        **kept,
     )
-    return new_state, {"loss": value, "grad_norm": grad_norm, "skipped_in_row": skipped_in_row}
 
 
 def parallel_train_step(**options: Any) -> Callable[..., tuple[TrainState, Metrics]]:
-    """`train_step` with `options` bound, on all devices of all hosts.
+    """`train_step` with `options` bound, on all devices of all hosts; see `parallel`."""
+    return parallel(
+        lambda state, batch, _, axis_name: train_step(state, batch, axis_name=axis_name, **options)
+    )
+
+
+def parallel(
+    step: Callable[..., tuple[TrainState, Metrics]], constants: Any = None
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """A training step on all devices of all hosts.
 
     The state goes in and comes out unstacked (the same on every device) and is donated; the batch, this
     host's share, is stacked by `shard`. A third argument is whether this host has been asked to stop, and the
     metrics' `stop` whether any has, so that all can do so after the same step.
+
+    Args:
+        step: (state, batch, constants, axis_name="batch") -> (state, metrics).
+        constants: arrays that no step changes; as part of the program they would be compiled into it.
     """
 
-    def step(state, batch, stop):
-        state, metrics = train_step(state, batch, axis_name="batch", **options)
+    def stepped(state, batch, stop, constants):
+        state, metrics = step(state, batch, constants, axis_name="batch")
         return state, metrics | {"stop": jax.lax.pmax(jnp.asarray(stop, jnp.int32), "batch")}
 
-    step = jax.pmap(
-        step, axis_name="batch", in_axes=(None, 0, None), out_axes=(None, None), donate_argnums=(0,)
-    )
-    return lambda state, batch, stop=False: step(state, batch, stop)
+    axes = dict(axis_name="batch", in_axes=(None, 0, None, None), out_axes=(None, None))
+    stepped = jax.pmap(stepped, donate_argnums=(0,), **axes)
+    constants = replicate(constants)
+    return lambda state, batch, stop=False: stepped(state, batch, stop, constants)
 
 
-def replicate(state: TrainState) -> TrainState:
+def replicate(state: Any) -> Any:
     """Puts a state on all devices of this host, as `parallel_train_step` returns it.
 
     From anywhere else the first step would be compiled by itself, and the second one again.

@@ -15,18 +15,19 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from wdsr_jax import checkpoints, distributed, evaluate, optim, steps
+from wdsr_jax import checkpoints, distributed, evaluate, gan, optim, steps
 from wdsr_jax.board import open_board, write_board
 from wdsr_jax.config import check_config
 from wdsr_jax.data import load_data
 from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.errors import UserError
-from wdsr_jax.losses import LOSSES, shift_tolerant
+from wdsr_jax.losses import LOSSES
 from wdsr_jax.models import count_trained, create_model
+from wdsr_jax.models.discriminator import Discriminator
 from wdsr_jax.profile import trace_steps
 from wdsr_jax.report import detail, is_reported, print_report, write_report
 from wdsr_jax.signals import Stopped, catch_signals, until_signal
-from wdsr_jax.weights import WORKDIR_FILE, recorded_psnr, save_weights, start_from
+from wdsr_jax.weights import PSNR_FILE, WORKDIR_FILE, recorded_psnr, save_weights, start_from
 from wdsr_jax.workdir import check_workdir, start_workdir
 
 
@@ -69,6 +70,7 @@ def train_and_evaluate(
     check_workdir(workdir, config.to_dict(), resumes=resumes)
     train, data, scale = config.train, config.data, config.model.scale
     is_lead, is_alone = distributed.is_lead(), jax.process_count() == 1
+    has_gan = "gan" in config
 
     with distributed.together():
         train_pairs, val_pairs = load_data(
@@ -95,25 +97,44 @@ def train_and_evaluate(
     )
     optimizer = optim.create_optimizer(schedule, train.grad_clip)
     create_state = functools.partial(steps.create_state, optimizer=optimizer, ema=train.ema_decay > 0)
+    if has_gan:
+        discriminator = Discriminator(config.gan.filters)
+        hr_patch = data.patch_size * scale
+        create_state = functools.partial(gan.create_state, **create_state.keywords)
+        create_state = functools.partial(
+            create_state, discriminator=discriminator, size=hr_patch, seed=train.seed
+        )
     shapes = jax.eval_shape(lambda: create_state(steps.init_params(module, train.seed)))
     logging.info("%s parameters", f"{count_trained(shapes.params):,}")
     if not resumes:
         params = steps.init_params(module, train.seed)
         state = create_state(start_from(params, train.init_from) if train.init_from else params)
-    train_step = steps.parallel_train_step(
-        module=module,
-        optimizer=optimizer,
-        loss=shift_tolerant(LOSSES[train.loss], train.shift),
-        seed=train.seed,
-        ema_decay=train.ema_decay,
-        grad_accum=train.grad_accum,
-        micro_batches=steps.count_micro_batches(
-            module, data.batch_size // (jax.device_count() * train.grad_accum)
-        ),
-    )
+    options = dict(module=module, optimizer=optimizer, loss=LOSSES[train.loss])
+    options |= dict(seed=train.seed, ema_decay=train.ema_decay)
+    if has_gan:
+        train_step = gan.parallel_train_step(
+            vgg_file=config.gan.vgg,
+            discriminator=discriminator,
+            adversarial=config.gan.adversarial,
+            perceptual=config.gan.perceptual,
+            weights=gan.Weights(
+                config.gan.adversarial_weight, config.gan.perceptual_weight, config.gan.pixel_weight
+            ),
+            **options,
+        )
+    else:
+        share = data.batch_size // (jax.device_count() * train.grad_accum)
+        train_step = steps.parallel_train_step(
+            shift=train.shift,
+            grad_accum=train.grad_accum,
+            micro_batches=steps.count_micro_batches(module, share),
+            **options,
+        )
 
     with ExitStack() as stack:  # closes in any event what the run has open: threads, processes, files
         stack.enter_context(start_workdir(workdir, config.to_dict()))
+        if has_gan and is_lead and not resumes:
+            save_weights(workdir / PSNR_FILE, config.model.to_dict(), state.params)
         # Resuming: the newest whole checkpoint gives state and step; the batches from that step on follow.
         manager = stack.enter_context(checkpoints.open_checkpoints(workdir, train.keep_checkpoints))
         best = -np.inf
@@ -174,8 +195,8 @@ def train_and_evaluate(
             # There is none where all images are tiny.
             psnr_rgb = scores["psnr_shift" if train.shift else "psnr_rgb"] or 0.0
             note = ""
-            if psnr_rgb >= best:
-                best, note = psnr_rgb, ", the best so far"
+            if psnr_rgb >= best or has_gan:  # a discriminator costs PSNR, and is not there for it
+                best, note = psnr_rgb, "" if has_gan else ", the best so far"
                 if is_lead:
                     save_weights(workdir / WORKDIR_FILE, config.model.to_dict(), params, best)
             logging.info("step %d: validation PSNR %.2f dB%s", step, psnr_rgb, note)
@@ -225,9 +246,9 @@ def train_and_evaluate(
                 values = jax.device_get(unlogged)
                 elapsed = time.monotonic() - since
                 good = [value for value in values if value["skipped_in_row"] == 0] or values
+                means = good[0].keys() - {"skipped_in_row", "stop"}
                 scalars = {
-                    "loss": np.mean([value["loss"] for value in good], dtype=float),
-                    "grad_norm": np.mean([value["grad_norm"] for value in good], dtype=float),
+                    **{name: np.mean([value[name] for value in good], dtype=float) for name in sorted(means)},
                     "learning_rate": schedule(step - 1 - int(state.skipped)),
                     "skipped": int(state.skipped),
                     "images_per_second": (step - counted) * data.batch_size / elapsed,

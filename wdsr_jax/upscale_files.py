@@ -34,7 +34,7 @@ from wdsr_jax.photos import (
 )
 from wdsr_jax.upscale_jobs import Job, find_jobs
 from wdsr_jax.video import is_video, upscale_video
-from wdsr_jax.weights import list_pretrained, load_pretrained
+from wdsr_jax.weights import list_pretrained, load_between, load_pretrained
 
 _DESCRIPTION = "Enlarges photographs and videos."
 _EXAMPLES = """examples:
@@ -62,6 +62,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     network = parser.add_argument_group("network")
     network.add_argument("--model", help="shipped name, workdir or weights file (default: shipped, by scale)")
     network.add_argument("--tile", type=_positive(int), help="side of the tiles (default: by free memory)")
+    network.add_argument(
+        "--perceptual",
+        type=float,
+        metavar="0..1",
+        help="of a --model fine-tuned with a discriminator: 0 is as before, 1 as after (default: 1)",
+    )
     network.add_argument("--ensemble", action="store_true", help="average over 8 symmetries: 8 times as long")
     network.add_argument(
         "--consistent", action="store_true", help="make the bicubic downscale of the result equal the input"
@@ -76,6 +82,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     asked = [args.scale, args.width or args.height, args.megapixels]
     if sum(value is not None for value in asked) != 1:
         raise UserError("give the size as one of --scale, --megapixels, and --width and/or --height")
+    if args.perceptual is not None and not 0 <= args.perceptual <= 1:
+        raise UserError(f"--perceptual={args.perceptual}: from 0 to 1")
+    if args.perceptual is not None and not args.model:
+        raise UserError("--perceptual needs --model: the workdir of a fine-tuning with a discriminator")
     if args.quality is not None and args.quality > 100:
         raise UserError(f"--quality={args.quality}: 1 to 100")
     try:
@@ -99,12 +109,17 @@ def _positive(number: type) -> Any:
 
 
 @functools.cache
-def _load(name: str) -> tuple[Any, Any]:
-    return load_pretrained(name)
+def _load(name: str, perceptual: float | None = None) -> tuple[Any, Any]:
+    return load_pretrained(name) if perceptual is None else load_between(name, perceptual)
 
 
-def choose_model(name: str | None, factor: float) -> tuple[Any, Any]:
+def choose_model(name: str | None, factor: float, perceptual: float | None = None) -> tuple[Any, Any]:
     """The network to enlarge by `factor`: the one named, else of those shipped the next larger scale.
+
+    Args:
+        name: as for `load_pretrained`, or None.
+        factor: of both sides.
+        perceptual: of the one named, see `load_between`.
 
     Returns:
         module and params; (None, None) for a factor of at most 1 where none is named.
@@ -113,7 +128,7 @@ def choose_model(name: str | None, factor: float) -> tuple[Any, Any]:
         UserError: no network is shipped, or that named cannot be loaded.
     """
     if name:
-        return _load(name)
+        return _load(name, perceptual)
     if factor <= 1:
         return None, None
     found = ((re.search(r"-x(\d+)$", shipped), shipped) for shipped in list_pretrained())
@@ -135,7 +150,7 @@ def enlarge_photo(
     wanted = target_size(
         size, scale=args.scale, width=args.width, height=args.height, megapixels=args.megapixels
     )
-    module, params = choose_model(args.model, max(wanted[0] / size[0], wanted[1] / size[1]))
+    module, params = choose_model(args.model, max(wanted[0] / size[0], wanted[1] / size[1]), args.perceptual)
     scale = module.scale if module else 1
     if module and args.tile and module.radius is None:
         raise UserError(
@@ -208,7 +223,7 @@ def main() -> int:
         return 0
     jobs = find_jobs(args)
     if args.model:
-        _load(args.model)  # what is wrong with it is said once, not for each file
+        _load(args.model, args.perceptual)  # what is wrong with it is said once, not for each file
     todo = [job for job in jobs if args.overwrite or not job.target.exists()]
     if len(todo) < len(jobs):
         logging.info("%d of %d are there already (--overwrite redoes them)", len(jobs) - len(todo), len(jobs))

@@ -20,6 +20,7 @@ from wdsr_jax.files import write_whole
 from wdsr_jax.models import create_model
 
 WORKDIR_FILE = "model.safetensors"  # the best weights of a training run, in its workdir
+PSNR_FILE = "psnr.safetensors"  # beside it where a discriminator took part: those that it began with
 _SHIPPED = Path(__file__).parent / "pretrained"
 
 
@@ -82,6 +83,29 @@ def load_pretrained(name_or_path: str | os.PathLike) -> tuple[nn.Module, Any]:
         names = ", ".join(list_pretrained()) or "none"
         raise UserError(f"{name_or_path}: no such file or workdir, nor a shipped model (those are: {names})")
     return _load_weights(path)
+
+
+def load_between(name_or_path: str | os.PathLike, perceptual: float) -> tuple[nn.Module, Any]:
+    """The network between what a fine-tuning with a discriminator began with and what it ended with.
+
+    A parameter is `(1 - perceptual) * before + perceptual * after` (ESRGAN, arXiv:1809.00219, section 3.4).
+
+    Args:
+        name_or_path: workdir of the fine-tuning, or its weights file, with `psnr.safetensors` beside it.
+        perceptual: from 0, the network trained for PSNR, to 1.
+
+    Raises:
+        UserError: as `load_pretrained`, or there is no `psnr.safetensors` of the same network.
+    """
+    module, after = load_pretrained(name_or_path)
+    path = Path(name_or_path).expanduser()
+    path = (path if path.is_dir() else path.parent) / PSNR_FILE
+    if not path.exists():
+        raise UserError(f"--perceptual: {name_or_path} was not fine-tuned with a discriminator (no {path})")
+    other, before = load_pretrained(path)
+    if other != module:
+        raise UserError(f"{path}: is of another network than {name_or_path}")
+    return module, jax.tree.map(lambda x, y: (1 - perceptual) * x + perceptual * y, before, after)
 
 
 def start_from(params: Any, name_or_path: str | os.PathLike) -> Any:
