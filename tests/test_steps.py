@@ -11,7 +11,8 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from wdsr_jax import steps
-from wdsr_jax.losses import l1, l2
+from wdsr_jax.imresize import imresize
+from wdsr_jax.losses import l1, l2, shift_tolerant
 from wdsr_jax.models import create_model
 from wdsr_jax.models.layers import Conv
 from wdsr_jax.optim import create_optimizer
@@ -152,6 +153,27 @@ def test_accumulated_gradients_are_those_of_the_undivided_batch(grad_accum, micr
     parts, parts_metrics = two_steps(*jitted(WDSR, **options))
     assert_close(parts, whole, atol=1e-6)
     assert_close(parts_metrics, whole_metrics, atol=1e-6)
+
+
+def test_the_best_shift_of_an_image_is_its_own_however_the_batch_is_split():
+    options = dict(optimizer=SGD, shift=1)
+    whole, whole_metrics = two_steps(*jitted(WDSR, **options))
+    assert whole_metrics[0]["loss"] < two_steps(*jitted(WDSR, optimizer=SGD))[1][0]["loss"]
+    for parts, parts_metrics in (
+        two_steps(*jitted(WDSR, **options, grad_accum=2, micro_batches=2)),
+        two_steps(*on_two_devices(WDSR, **options, micro_batches=2), steps.shard),
+    ):
+        assert_close(parts, whole, atol=1e-6)
+        assert_close(parts_metrics, whole_metrics, atol=1e-6)
+
+
+def test_the_guide_is_lr_enlarged():
+    optimizer, step = jitted(WDSR, optimizer=SGD, shift=1)
+    state, batch = start(WDSR, optimizer), batch_of(0)
+    lr, hr = (jnp.asarray(batch[name] / 255, jnp.float32) for name in ("lr", "hr"))
+    guide = np.stack([imresize(image, 2) for image in np.asarray(lr)])
+    expected = shift_tolerant(l1, 1)(WDSR.apply({"params": state.params}, lr), hr, guide)
+    assert float(step(state, batch)[1]["loss"]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_accumulation_saves_memory():
