@@ -16,7 +16,7 @@ the whole image.
 import functools
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -74,12 +74,18 @@ class Layer(NamedTuple):
     activations: float
 
 
+@functools.cache  # seconds for the largest networks
+def _parameter_shapes(module: nn.Module) -> Any:
+    lr = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
+    return jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
+
+
 def layers(module: nn.Module) -> list[Layer]:
     """The convolutions of a network in the order in which they are applied."""
     found: list[Layer] = []
     side = 8  # of an LR image small enough for any machine
     lr = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    params = jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
+    params = _parameter_shapes(module)
 
     def record(call, args, kwargs, context):
         conv, out = context.module, call(*args, **kwargs)
@@ -147,16 +153,14 @@ def multiply_adds(module: nn.Module) -> float:
 
 def parameters(module: nn.Module) -> int:
     """Trained scalars of a network; slopes of PReLU, and batch norms by themselves, are in no `Layer`."""
-    params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
-    return count_trained(params)
+    return count_trained(_parameter_shapes(module))
 
 
 def xla_multiply_adds(module: nn.Module) -> float:
     """Half of the floating-point operations that XLA counts, for the same output."""
     module = variant(module, norm="none")
     height, width = (round(side / module.scale) for side in OUTPUT)
-    lr = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
-    params = jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
+    lr, params = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32), _parameter_shapes(module)
     program = jax.jit(lambda params, lr: module.apply({"params": params}, lr)).lower(params, lr)
     return program.cost_analysis()["flops"] / 2
 
