@@ -4,7 +4,7 @@ python -m wdsr_jax.main --config=configs/srresnet.py --workdir=runs/srresnet
 
 As in the paper: MSE, Adam at 1e-4, 1M steps of 16 patches of 24x24 LR pixels (section 3.2, which trains on
 ImageNet, HR in [-1, 1]). How long that takes has not been measured. The paper's figure, of its own training
-set: 32.05 dB on Set5 x4 (table 2, SRResNet-MSE).
+set: 32.05 dB on Set5 x4 (table 2).
 """
 
 from ml_collections import ConfigDict

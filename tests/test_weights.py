@@ -128,7 +128,7 @@ DAMAGE = {
     "a list": (lambda p: rewrite(p, metadata={"model": "[]"}), "model.name is missing"),
     "unknown model": (
         lambda p: rewrite(p, metadata={"model": json.dumps(CONFIG | {"name": "srcnn"})}),
-        "model.name must be one of wdsr_a, wdsr_b, edsr, not 'srcnn'",
+        "srresnet, rdn, edrn, not 'srcnn'",
     ),
     "field of a later version": (
         lambda p: rewrite(p, metadata={"model": json.dumps(CONFIG | {"window": 8})}),
