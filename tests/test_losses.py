@@ -94,6 +94,11 @@ def test_each_image_has_a_shift_of_its_own():
     assert float(l1(sr, hr)) > 0.2
 
 
+def test_without_a_window_it_is_the_loss():
+    sr, hr = noise(0), noise(1)
+    assert float(shift_tolerant(l1, 0)(sr, hr, noise(2))) == float(l1(sr, hr))
+
+
 def test_the_guide_keeps_a_network_in_place():
     """One that shows little as yet, and that a pixel away, is compared with HR where LR is."""
     hr = noise(7)

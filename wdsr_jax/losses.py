@@ -40,7 +40,7 @@ def shift_tolerant(
 
     Args:
         loss: a mean over pixels, such as those of `LOSSES`.
-        window: HR pixels, less than half of HR's side.
+        window: HR pixels, less than half of HR's side; at 0 it is `loss`.
 
     Returns:
         (SR, HR, guide), each (B, H, W, 3), to a scalar.
@@ -51,8 +51,9 @@ def shift_tolerant(
     count = 2 * window + 1
 
     def tolerant(sr: jax.Array, hr: jax.Array, guide: jax.Array) -> jax.Array:
-        middle, guide = (image[:, window:-window, window:-window] for image in (sr, guide))  # (B, h, w, 3)
-        height, width = middle.shape[1:3]
+        height, width = (side - 2 * window for side in hr.shape[1:3])
+        rows, columns = slice(window, window + height), slice(window, window + width)
+        middle, guide = sr[:, rows, columns], guide[:, rows, columns]  # (B, h, w, 3)
 
         def of_row(dy):
             """What the shifts with one dy cost: (2 * window + 1, B)."""
