@@ -159,7 +159,8 @@ def test_sizes_share_compilations(monkeypatch):
     params = random_params(module)
     for side in (1, 5, 20, 31):  # below the smallest tile
         upscale(module, params, np.zeros((side, side + 1, 3), np.uint8))
-    assert len(traced) == 1
+    # The estimate of memory traces it as well, for a batch of 1 of the smallest size.
+    assert [shape for shape in traced if shape[0] == jax.local_device_count()] == [(2, 32, 32, 3)]
 
 
 def test_the_tile_is_chosen_from_the_memory_at_hand(monkeypatch):
