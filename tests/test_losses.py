@@ -71,7 +71,7 @@ def best_places(name, sr, hr, guide, window):
             "l2": np.square,
             "charbonnier": lambda d: np.sqrt(d**2 + 1e-6),
         }[name]
-        costs = [distance(a - p).mean() + distance(c - p).mean() for _, _, p in places]
+        costs = [np.square(a - p).mean() + np.square(c - p).mean() for _, _, p in places]
         y, x, place = places[int(np.argmin(costs))]
         found.append((y, x, distance(a - place).mean()))
     return found

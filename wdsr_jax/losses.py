@@ -34,9 +34,9 @@ def shift_tolerant(
     Gradients flow through the best shift alone. As each image has its own, parts of a batch average to the
     whole batch.
 
-    The best shift is that of the smallest loss of SR plus that of a guide, LR enlarged by bicubic, which lies
-    where LR does. Were it SR's alone, a network that moves all its output would pay nothing: one trained so,
-    from scratch, came to rest with its output a pixel too high.
+    The best shift is that of the smallest squared error of SR plus that of a guide, LR enlarged by bicubic,
+    which lies where LR does. Were it SR's alone, a network that moves all its output would pay nothing: one
+    trained so, from scratch, came to rest with its output a pixel too high.
 
     Args:
         loss: a mean over pixels, such as those of `LOSSES`.
@@ -48,27 +48,45 @@ def shift_tolerant(
     Source: the score of the PROBA-V challenge and the losses that its entries made of it (Molini et al.,
     "DeepSUM", arXiv:1907.06490); the guide is this project's.
     """
-    count = 2 * window + 1
 
     def tolerant(sr: jax.Array, hr: jax.Array, guide: jax.Array) -> jax.Array:
         height, width = (side - 2 * window for side in hr.shape[1:3])
         rows, columns = slice(window, window + height), slice(window, window + width)
-        middle, guide = sr[:, rows, columns], guide[:, rows, columns]  # (B, h, w, 3)
-
-        def of_row(dy):
-            """What the shifts with one dy cost: (2 * window + 1, B)."""
-            rows = jax.lax.dynamic_slice_in_dim(hr, dy, height, axis=1)
-            places = [rows[:, :, dx : dx + width] for dx in range(count)]
-            return jnp.stack([jax.vmap(loss)(middle, x) + jax.vmap(loss)(guide, x) for x in places])
-
-        # Row by row, or all shifts of the batch would be in memory at once.
-        costs = jax.lax.map(of_row, jnp.arange(count))  # (dy, dx, B)
-        best = jnp.argmin(costs.reshape(count * count, -1), axis=0)  # (dy, dx, B) -> (dy * dx, B) -> (B,)
-        dy, dx = jnp.divmod(best, count)
+        middle = sr[:, rows, columns]  # (B, h, w, 3)
+        ys, xs = _best_places(middle + guide[:, rows, columns], hr)
 
         def cut(image, y, x):
             return jax.lax.dynamic_slice(image, (y, x, 0), (height, width, image.shape[-1]))
 
-        return loss(middle, jax.vmap(cut)(hr, dy, dx))
+        return loss(middle, jax.vmap(cut)(hr, ys, xs))
 
     return tolerant
+
+
+def _best_places(total: jax.Array, hr: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Where a part of HR is nearest to two images at once, by squared error and a correlation by FFT.
+
+    Args:
+        total: the sum of the two, (B, h, w, 3).
+        hr: (B, H, W, 3).
+
+    Returns:
+        Row and column, (B,) each, of the part's corner.
+    """
+    (height, width), shape = total.shape[1:3], hr.shape[1:3]
+    # |a - p|^2 + |g - p|^2 is, but for what is the same at all places, 2 (|p|^2 - (a + g) p). Around the mean
+    # that is a difference of smaller numbers.
+    mean = hr.mean((1, 2, 3), keepdims=True)
+    total, hr = total - 2 * mean, hr - mean
+    spectrum = jnp.conj(jnp.fft.rfft2(total, shape, axes=(1, 2))) * jnp.fft.rfft2(hr, axes=(1, 2))
+    product = jnp.fft.irfft2(spectrum.sum(-1), shape, axes=(1, 2))  # (B, H, W)
+    product = product[:, : shape[0] - height + 1, : shape[1] - width + 1]  # where nothing wraps around
+    sums = jnp.square(hr).sum(-1).cumsum(1).cumsum(2)
+    sums = jnp.pad(sums, ((0, 0), (1, 0), (1, 0)))  # [:, i, j] of the first i rows and j columns
+    below = sums[:, height:, width:] - sums[:, height:, :-width]
+    energy = below - sums[:, :-height, width:] + sums[:, :-height, :-width]
+    cost = energy - product
+    best = jnp.argmin(
+        cost.reshape(len(cost), -1), axis=1
+    )  # (B, rows, columns) -> (B, rows * columns) -> (B,)
+    return jnp.divmod(best, cost.shape[2])
