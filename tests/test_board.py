@@ -1,8 +1,12 @@
 """What is read back from TensorBoard's files, against a reader of the tests' own."""
 
+import subprocess
+
 import numpy as np
+import pytest
 
 from wdsr_jax.board import open_board, read_scalars, write_board
+from wdsr_jax.errors import UserError
 
 from .tiny import read_board
 
@@ -40,3 +44,26 @@ def test_a_record_cut_short_is_left_out(tmp_path):
         file.write_bytes(whole[:length])
         for values in read_scalars(tmp_path).values():
             assert [step for step, _ in values] == list(range(1, len(values) + 1))
+
+
+def test_a_full_disk_is_one_line_and_what_was_written_stands(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount")
+    try:
+        step = 0
+        with (
+            pytest.raises(
+                UserError, match=r"TensorBoard's file cannot be written \(No space left on device\)$"
+            ),
+            open_board(disk, 1) as board,
+        ):
+            for step in range(1, 10_000):
+                write_board(board, step, {"train/loss": float(step)})
+        points = read_scalars(disk)["train/loss"]
+        assert points == [(i, float(i)) for i in range(1, len(points) + 1)]
+        assert step - 2 <= len(points) < step  # the last record is cut short
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)  # the file may be open still
