@@ -209,8 +209,8 @@ def test_overrides():
         ("train.ema_decay", "1", "config.train.ema_decay must be in [0, 1), not 1.0"),
         ("train.loss", "l3", "config.train.loss must be one of"),
         ("train.shift", "-1", "config.train.shift must be 0 or more, not -1"),
-        ("train.shift", "48", "config.train.shift=48 leaves nothing of a patch of 96x96 HR pixels; set a smaller"),
-        ("data.degradation", "soft", "config.data.degradation='soft': 'soft' is unknown; it is one of mild, "),
+        ("train.shift", "48", "config.train.shift=48 leaves nothing of a patch of 96x96 HR pixels"),
+        ("data.degradation", "soft", "config.data.degradation='soft': 'soft' is unknown; it is one of"),
         ("train.schedule", "step", "config.train.schedule must be one of piecewise, cosine, not 'step'"),
     ],
 )
