@@ -109,7 +109,8 @@ def override(config: ConfigDict, key: str, text: str) -> None:
     parse = {"text": str, "a whole number": int, "a number": float}.get(KEYS[key], _parse_numbers)
     section, name = key.split(".")
     if not isinstance(config.get(section), ConfigDict):
-        raise UserError(f"config.{section} is missing; configs/default.py has all keys")
+        file = "srgan" if section == "gan" else "default"
+        raise UserError(f"config.{section} is missing; configs/{file}.py has it")
     try:
         value = parse(text)
     except (ValueError, SyntaxError):
@@ -211,9 +212,7 @@ def _check_gan(values: Mapping[str, Any]) -> None:
         )
     for key, plain in {"train.grad_accum": 1, "train.shift": 0}.items():
         if values[key] != plain:
-            raise UserError(
-                f"config.{key} must be {plain} with a discriminator, not {values[key]}"
-            )
+            raise UserError(f"config.{key} must be {plain} with a discriminator, not {values[key]}")
 
 
 def _takes_variant(get_config: Callable, argument: str) -> bool:
