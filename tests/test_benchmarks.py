@@ -34,6 +34,7 @@ def of(rows, bench, key="contender"):
     return {row[key] for row in rows if row["bench"] == bench}
 
 
+@pytest.mark.slow
 def test_networks_alone(tmp_path):
     rows, said = run(tmp_path / "result.json", "train", "infer")
     assert of(rows, "train") >= {"wdsr_jax", "wdsr_jax, bfloat16", "matrix product, JAX"}
@@ -54,6 +55,7 @@ def test_networks_alone(tmp_path):
             assert row["against"] in others
 
 
+@pytest.mark.slow
 def test_input_and_scaling(tmp_path):
     rows, _ = run(tmp_path / "result.json", "input", "scaling")
     assert of(rows, "input", "unit") == {"patches/s", "images/s", "% of the time"}

@@ -156,6 +156,7 @@ def config(photos, image_cache, trained):
     return config
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_equals_never_stopped(config, trained, tmp_path):
     assert train_and_evaluate(config, tmp_path / "whole") == 0
     with pytest.MonkeyPatch.context() as patch:

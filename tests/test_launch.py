@@ -93,6 +93,12 @@ def commands(tmp_path):
     return ["train" if "wdsr_jax.main" in line else line[0] for line in lines if line[0] != "describe"]
 
 
+IN_GIT = pytest.mark.skipif(
+    not (LAUNCH.parent / ".git").exists(), reason="what is put on the TPU is a commit"
+)
+
+
+@IN_GIT
 def test_tpu_comes_back_after_preemption(fake, tmp_path):
     fake("gcloud", CLOUD)
     (tmp_path / "runs").write_text("preempted\nfailed\ndone\n")
@@ -104,6 +110,7 @@ def test_tpu_comes_back_after_preemption(fake, tmp_path):
     assert "mount 10.0.0.2:/share /mnt/share" in (tmp_path / "log").read_text()
 
 
+@IN_GIT
 def test_tpu_gives_up_on_a_mistake_and_leaves_the_tpu(fake, tmp_path):
     fake("gcloud", CLOUD)
     (tmp_path / "runs").write_text("failed\n" * 9)

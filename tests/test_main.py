@@ -73,7 +73,7 @@ def test_a_run_with_workers_ends_by_itself(tmp_path, photos, image_cache, compil
     process = start(tmp_path, photos, image_cache, compile_cache, "--config.data.workers=2")
     code, out, err = end(process)
     assert code == 0, err
-    assert "2 x cpu, 1 processes" in err
+    assert "2 x cpu, 1 process" in err
     assert "Best weights:" in out
     for noise in ("Traceback", "leaked", "Warning", "warning", "rror"):
         assert noise not in err

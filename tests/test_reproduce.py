@@ -72,6 +72,7 @@ def tiny(photos, image_cache, monkeypatch):
 
 
 @pytest.mark.usefixtures("compile_cache")
+@pytest.mark.slow
 def test_stopped_runs_go_on_and_finished_ones_are_not_made_again(tiny, tmp_path, monkeypatch, capsys):
     train = reproduce.train_and_evaluate
     made = []

@@ -118,7 +118,7 @@ def interrupt():
 def test_what_a_run_leaves(finished, photos, image_cache):
     names = {path.name for path in finished.iterdir() if not path.name.startswith("events.out.tfevents.")}
     assert names == {
-        *("config.json", "environment.json", "checkpoints", "model.safetensors"),
+        *(".lock", "config.json", "environment.json", "checkpoints", "model.safetensors"),
         *("evaluation.json", "before_after.png"),
     }
     assert read_json(finished / "config.json") == json.loads(

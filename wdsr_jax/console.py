@@ -80,15 +80,14 @@ def run_command(main: Callable[[], int | None]) -> None:
             os.dup2(nowhere, stream.fileno())  # for what is written yet at exit
         code = 141
     except Exception:
-        traceback.print_exc()
-        _leave_others()
-        code = 1
+        _leave_others(traceback.format_exc())
+        raise
     sys.exit(code)
 
 
-def _leave_others() -> None:
+def _leave_others(message: str = "") -> None:
     """Exits at once where other processes wait for this one: at a usual exit JAX would wait for them."""
     jax = sys.modules.get("jax")  # not imported for this: many a command is done before it needs JAX
     if jax is not None and jax.distributed.is_initialized():
-        sys.stderr.flush()
+        print(message, end="", file=sys.stderr, flush=True)
         os._exit(1)
