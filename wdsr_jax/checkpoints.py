@@ -160,7 +160,7 @@ def restore_newest(manager: ocp.CheckpointManager, target: Any) -> tuple[Any, st
     Raises:
         UserError: not one checkpoint can be read.
     """
-    steps = saved_steps(manager.directory.parent)[::-1]
+    steps = distributed.gather(saved_steps(manager.directory.parent))[0][::-1]
     target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), target)
     for step in steps:
         try:

@@ -66,7 +66,8 @@ def train_and_evaluate(
     """
     check_config(config)
     workdir = Path(workdir).expanduser()
-    resumes = bool(checkpoints.saved_steps(workdir))
+    # The lead's view: other hosts may see what it has just written, or moved away, a moment later.
+    resumes = distributed.gather(bool(checkpoints.saved_steps(workdir)))[0]
     check_workdir(workdir, config.to_dict(), resumes=resumes)
     train, data, scale = config.train, config.data, config.model.scale
     is_lead, is_alone = distributed.is_lead(), jax.process_count() == 1
@@ -96,14 +97,13 @@ def train_and_evaluate(
         decay=train.lr_decay,
     )
     optimizer = optim.create_optimizer(schedule, train.grad_clip)
-    create_state = functools.partial(steps.create_state, optimizer=optimizer, ema=train.ema_decay > 0)
+    create_state = steps.create_state
     if has_gan:
-        discriminator = Discriminator(config.gan.filters)
-        hr_patch = data.patch_size * scale
-        create_state = functools.partial(gan.create_state, **create_state.keywords)
+        discriminator, hr_patch = Discriminator(config.gan.filters), data.patch_size * scale
         create_state = functools.partial(
-            create_state, discriminator=discriminator, size=hr_patch, seed=train.seed
+            gan.create_state, discriminator=discriminator, size=hr_patch, seed=train.seed
         )
+    create_state = functools.partial(create_state, optimizer=optimizer, ema=train.ema_decay > 0)
     shapes = jax.eval_shape(lambda: create_state(steps.init_params(module, train.seed)))
     logging.info("%s parameters", f"{count_trained(shapes.params):,}")
     if not resumes:
@@ -209,7 +209,7 @@ def train_and_evaluate(
         def is_due(every: int) -> bool:
             return step > 0 and (step % every == 0 or step >= train.steps)
 
-        reported = resumes and step >= train.steps and is_reported(workdir)
+        reported = resumes and step >= train.steps and distributed.gather(is_reported(workdir))[0]
         if reported:
             logging.info("all %d steps have been made; their report:", step)
         elif resumes and is_due(train.eval_every) and not checkpoints.has_psnr(manager, step):
