@@ -218,6 +218,13 @@ def test_what_cannot_work_is_named(config, key, value, message):
         check_config(config)
 
 
+def test_another_network_is_refused(config, tmp_path):
+    config.model.filters = 5
+    with pytest.raises(UserError, match=r"is another network than config.model: block_0.expand is not there"):
+        train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_vgg_it_says_where_to_get_it(config, tmp_path):
     with config.unlocked():
         config.gan.perceptual = "relu5_4"

@@ -108,7 +108,9 @@ def train_and_evaluate(
     logging.info("%s parameters", f"{count_trained(shapes.params):,}")
     if not resumes:
         params = steps.init_params(module, train.seed)
-        state = create_state(start_from(params, train.init_from) if train.init_from else params)
+        state = create_state(
+            start_from(params, train.init_from, whole=has_gan) if train.init_from else params
+        )
     options = dict(module=module, optimizer=optimizer, loss=LOSSES[train.loss])
     options |= dict(seed=train.seed, ema_decay=train.ema_decay)
     if has_gan:

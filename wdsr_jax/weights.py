@@ -108,7 +108,7 @@ def load_between(name_or_path: str | os.PathLike, perceptual: float) -> tuple[nn
     return module, jax.tree.map(lambda x, y: (1 - perceptual) * x + perceptual * y, before, after)
 
 
-def start_from(params: Any, name_or_path: str | os.PathLike) -> Any:
+def start_from(params: Any, name_or_path: str | os.PathLike, *, whole: bool = False) -> Any:
     """Parameters for fine-tuning: the layers that another network has in the same shape, from there.
 
     A network of another scale gives its head and blocks; tail and skip stay as initialised. A layer is taken
@@ -117,9 +117,10 @@ def start_from(params: Any, name_or_path: str | os.PathLike) -> Any:
     Args:
         params: freshly initialised, of the network to train.
         name_or_path: as for `load_pretrained`.
+        whole: whether every layer has to be there in the same shape.
 
     Raises:
-        UserError: as `load_pretrained`, or nothing fits.
+        UserError: as `load_pretrained`, or nothing fits, or not all does that has to.
     """
     _, other = load_pretrained(name_or_path)
     old, new = (flatten_dict(tree, sep=".", is_leaf=_is_layer) for tree in (other, params))
@@ -128,6 +129,11 @@ def start_from(params: Any, name_or_path: str | os.PathLike) -> Any:
     }
     if not any("kernel" in layer for layer in fitting.values()):
         raise UserError(f"{name_or_path}: has no convolution of the shape and name of this network's")
+    if whole and (others := sorted(new.keys() - fitting.keys())):
+        raise UserError(
+            f"{name_or_path}: is another network than config.model: {others[0]} is not there in the same shape; "
+            "a discriminator fine-tunes the network that was trained before"
+        )
     return unflatten_dict(new | fitting, sep=".")
 
 
