@@ -131,8 +131,8 @@ def start_from(params: Any, name_or_path: str | os.PathLike, *, whole: bool = Fa
         raise UserError(f"{name_or_path}: has no convolution of the shape and name of this network's")
     if whole and (others := sorted(new.keys() - fitting.keys())):
         raise UserError(
-            f"{name_or_path}: is another network than config.model: {others[0]} is not there in the same shape; "
-            "a discriminator fine-tunes the network that was trained before"
+            f"{name_or_path}: is another network than config.model: {others[0]} is not there in the same "
+            "shape; a discriminator fine-tunes the network that was trained before"
         )
     return unflatten_dict(new | fitting, sep=".")
 
