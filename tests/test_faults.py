@@ -275,12 +275,13 @@ def soak(workdir: Path, photos: Path, cache: Path, cycles: int) -> dict[str, lis
 @pytest.mark.usefixtures("compile_cache")
 def test_2000_checkpoints_and_validations_leak_nothing(tmp_path, photos, image_cache):
     measured = soak(tmp_path / "run", photos, image_cache, 2000)
-    half = len(measured["step"]) // 2  # the first half warms up: compilations, allocators, caches
-    files, threads = measured["files"][half:], measured["threads"][half:]
-    assert max(files) <= min(files) + 8 and max(threads) <= min(threads) + 4
-    slope, _ = np.polyfit(measured["step"][half:], measured["memory"][half:], 1)  # MB a cycle
     plot(measured, Path(os.environ.get("SOAK_PLOT", tmp_path / "soak.png")))
-    assert slope * 1000 < 10, f"{slope * 1000:.1f} MB in 1000 cycles"
+    half = len(measured["step"]) // 2  # the first half warms up: compilations, allocators, caches
+    # Values go up and down with the saves in progress; what leaks goes up with the cycles, by one each.
+    for name, bound in {"memory": 10, "files": 5, "threads": 2}.items():
+        slope, _ = np.polyfit(measured["step"][half:], measured[name][half:], 1)
+        assert abs(slope) * 1000 < bound, f"{name}: {slope * 1000:.1f} in 1000 cycles"
+    assert max(measured["files"]) < 100 and max(measured["threads"]) < 100
 
 
 def plot(measured: dict[str, list[float]], path: Path) -> None:
