@@ -16,6 +16,7 @@ against all places of HR is how PROBA-V was scored (https://kelvins.esa.int/prob
 """
 
 import numpy as np
+from scipy.fft import next_fast_len
 
 from wdsr_jax.metrics import TooSmallError
 
@@ -99,20 +100,8 @@ def _inside(image: np.ndarray, border: int) -> np.ndarray:
 
 def _correlate(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """sum of x[i, j, c] y[i + k, j + l, c] over i, j, c at [k, l], where `x` moved so far is inside `y`."""
-    shape = tuple(map(_fast_length, y.shape[:2]))  # large enough that these sums do not wrap around
+    shape = tuple(next_fast_len(n, real=True) for n in y.shape[:2])  # long enough for sums not to wrap around
     spectrum = sum(
         np.conj(np.fft.rfft2(x[..., c], shape)) * np.fft.rfft2(y[..., c], shape) for c in range(x.shape[2])
     )
     return np.fft.irfft2(spectrum, shape)
-
-
-def _fast_length(n: int) -> int:
-    """The smallest number from n up without a prime factor above 5: an FFT of such a length is fast."""
-    while True:
-        rest = n
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return n
-        n += 1

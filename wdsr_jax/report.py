@@ -32,8 +32,7 @@ def write_report(workdir: Path, examples: list[Example], scale: int, shift: int 
     Raises:
         UserError: a file cannot be read or written.
     """
-    with distributed.together():  # the lead has written the weights, if only now
-        pass
+    distributed.gather(None)  # the lead has written the weights, if only now
     module, params = load_pretrained(workdir)
     results = {"validation": evaluate(examples, scale, module, params, shift=shift, label="final evaluation")}
     if not distributed.is_lead():
