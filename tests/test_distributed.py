@@ -141,13 +141,19 @@ def process_ids(process, which):
     return found
 
 
+def running_until_signal(tmp_path, launch, which, number, step):
+    """An endless run of two processes; one of them has been sent a signal after the checkpoint of a step."""
+    run = launch("run", 2, 1, "--config.train.steps=100000")
+    wait_for_step(tmp_path / "run", step)
+    (pid,) = process_ids(run, which)
+    os.kill(pid, number)
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_where_one_is_killed_the_others_end_and_all_resume(tmp_path, launch, victim):
-    run = launch("run", 2, 1, "--config.train.steps=100000")
-    wait_for_step(tmp_path / "run", 8)
-    (pid,) = process_ids(run, victim)
-    os.kill(pid, signal.SIGKILL)
+    run = running_until_signal(tmp_path, launch, victim, signal.SIGKILL, step=8)
     killed = time.monotonic()
     assert run.wait(distributed.HEARTBEAT_SECONDS + 30) != 0
     assert time.monotonic() - killed < distributed.HEARTBEAT_SECONDS + 10
@@ -166,10 +172,7 @@ def test_where_one_is_killed_the_others_end_and_all_resume(tmp_path, launch, vic
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_signal_to_one_stops_all_at_one_step(tmp_path, launch, which):
-    run = launch("run", 2, 1, "--config.train.steps=100000")
-    wait_for_step(tmp_path / "run", 4)
-    (pid,) = process_ids(run, which)
-    os.kill(pid, signal.SIGTERM)
+    run = running_until_signal(tmp_path, launch, which, signal.SIGTERM, step=4)
     assert run.wait(120) == 143
     step = int(re.search(r"stopped by SIGTERM at step (\d+); saved", (tmp_path / "run.out").read_text())[1])
     assert checkpoints.saved_steps(tmp_path / "run")[-1] == step
