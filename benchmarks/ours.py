@@ -11,7 +11,7 @@ from flax.traverse_util import unflatten_dict
 
 import wdsr_jax
 from wdsr_jax import optim, steps
-from wdsr_jax.inference import for_inference
+from wdsr_jax.inference import compiler_options, for_inference
 from wdsr_jax.losses import LOSSES
 
 Arrays = Mapping[str, np.ndarray]  # parameters by their path, such as `block_0.expand.kernel`
@@ -55,12 +55,14 @@ def training(
 def inference(
     model: Mapping[str, Any], params: Arrays, lr: np.ndarray
 ) -> tuple[Callable[[], Any], np.ndarray]:
-    """The network as a jitted function: float (1, H, W, 3) in, float (1, H r, W r, 3) out."""
+    """The network, jitted as `wdsr_jax.upscale` has it: float (1, H, W, 3) in, float (1, H r, W r, 3) out."""
     module, params = _network(model, params)
     dtype = module.dtype
     module, params = for_inference(module, params)
     module = module.clone(dtype=dtype)
-    apply = jax.jit(lambda params, lr: module.apply({"params": params}, lr))
+    apply = jax.jit(
+        lambda params, lr: module.apply({"params": params}, lr), compiler_options=compiler_options()
+    )
     lr = jnp.asarray(lr)
 
     def call() -> jax.Array:

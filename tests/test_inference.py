@@ -88,6 +88,32 @@ def test_parallel_apply_equals_apply_padded_on_two_devices():
     np.testing.assert_allclose(sr, padded(module, params, lr, sizes), atol=1e-6)
 
 
+def test_batches_that_fill_their_shape_need_no_sizes():
+    module = model("wdsr_b")
+    params, lr = random_params(module), noise(2, 6, 7, 3)
+    sr = parallel_apply(module)(params, lr, None)
+    assert len(sr.sharding.device_set) == 2
+    np.testing.assert_allclose(sr, padded(module, params, lr, np.array([[6, 7]] * 2)), atol=1e-6)
+    np.testing.assert_allclose(sr, alone(module, params, lr), atol=1e-6)
+
+
+def test_compiler_options_are_left_out_where_xla_does_not_know_them(monkeypatch):
+    inference.compiler_options.cache_clear()
+    assert set(inference.compiler_options()) <= {"xla_cpu_experimental_ynn_fusion_type"}
+
+    def refuse(*args, **kwargs):
+        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option")
+
+    monkeypatch.setattr(jax, "jit", refuse)
+    inference.compiler_options.cache_clear()
+    assert inference.compiler_options() == {}
+    monkeypatch.undo()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    inference.compiler_options.cache_clear()
+    assert inference.compiler_options() == {}
+    inference.compiler_options.cache_clear()
+
+
 def whole(module, params, image):
     """The network over the whole image, by Flax alone."""
     return np.asarray(alone(module, params, to_float(image)[None])[0])
@@ -150,7 +176,7 @@ def test_self_ensemble_is_the_mean_over_the_symmetries_of_the_whole_image(size):
 def test_sizes_share_compilations(monkeypatch):
     traced = []
 
-    def counted(module, params, lr, sizes):
+    def counted(module, params, lr, sizes=None):
         traced.append(lr.shape)
         return apply_padded(module, params, lr, sizes)
 

@@ -46,7 +46,25 @@ def for_inference(module: nn.Module, params: Any) -> tuple[nn.Module, Any]:
     return variant(module, norm="none", dtype=jnp.dtype("float32")), jax.jit(fold_weight_norm)(params)
 
 
-def apply_padded(module: nn.Module, params: Any, lr: jax.Array, sizes: jax.Array) -> jax.Array:
+@functools.cache
+def compiler_options() -> dict[str, str]:
+    """What to give `jax.jit` as `compiler_options` for a network that is applied, not trained.
+
+    On CPUs XLA leaves convolutions and products to a library, YNNPACK, by default. That has the faster
+    gradients, but the slower networks: XLA's own convolutions of whole images use all cores. Elsewhere, and
+    where XLA does not know the option (it is not in every version), there are none.
+    """
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(jnp.negative, compiler_options=options).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return options
+
+
+def apply_padded(module: nn.Module, params: Any, lr: jax.Array, sizes: jax.Array | None = None) -> jax.Array:
     """Applies the network to images padded to one shape, each as if it stood alone at its own size.
 
     A network pads every convolution's input with zeros at the image's edge. Behind padding, features are
@@ -58,11 +76,15 @@ def apply_padded(module: nn.Module, params: Any, lr: jax.Array, sizes: jax.Array
             or one without a radius, for which each image must fill (H, W).
         params: its parameters.
         lr: float (B, H, W, 3) in [0, 1]; image b fills [:height, :width], the rest is of no account.
-        sizes: int (B, 2): height and width of each image.
+        sizes: int (B, 2): height and width of each image; None where all fill (H, W), which saves the masks.
 
     Returns:
         Float32 (B, H * scale, W * scale, 3), unclipped; meaningful in [:height * scale, :width * scale].
     """
+    # Full float32: by default GPUs and TPUs would round the factors of a product to 10 or 8 bits.
+    with jax.default_matmul_precision("highest"):
+        if module.radius is None or sizes is None:
+            return module.apply({"params": params}, lr)
     _, h, w, _ = lr.shape
     rows = jnp.arange(h)[None, :] < sizes[:, :1]  # (B, H)
     columns = jnp.arange(w)[None, :] < sizes[:, 1:]  # (B, W)
@@ -79,24 +101,24 @@ def apply_padded(module: nn.Module, params: Any, lr: jax.Array, sizes: jax.Array
             args = (jnp.take_along_axis(rows_continued, x[:, None, :, None], axis=2),)
         return call(*args, **kwargs)
 
-    # Full float32: by default GPUs and TPUs would round the factors of a product to 10 or 8 bits.
-    with jax.default_matmul_precision("highest"):
-        if module.radius is None:
-            return module.apply({"params": params}, lr)
-        with nn.intercept_methods(mask_input):
-            return module.apply({"params": params}, lr)
+    with jax.default_matmul_precision("highest"), nn.intercept_methods(mask_input):
+        return module.apply({"params": params}, lr)
 
 
 @functools.cache  # one compilation a shape, however often inference comes back
-def parallel_apply(module: nn.Module) -> Callable[[Any, np.ndarray, np.ndarray], jax.Array]:
+def parallel_apply(module: nn.Module) -> Callable[[Any, np.ndarray, np.ndarray | None], jax.Array]:
     """`apply_padded` of the network on all devices of this host: (params, lr, sizes) -> sr.
 
     The batch, a multiple of the devices, is split among them; the parameters are on each.
     """
     mesh = Mesh(np.asarray(jax.local_devices()), ("batch",))
     everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("batch"))
-    apply = functools.partial(apply_padded, module)
-    apply = jax.jit(apply, in_shardings=(everywhere, split, split), out_shardings=split)
+    apply = jax.jit(
+        functools.partial(apply_padded, module),
+        in_shardings=(everywhere, split, split),
+        out_shardings=split,
+        compiler_options=compiler_options(),
+    )
     # Put there before: of several processes JAX takes a NumPy array for a share of one global array.
     return lambda params, lr, sizes: apply(
         jax.device_put(params, everywhere), jax.device_put(lr, split), jax.device_put(sizes, split)
@@ -186,11 +208,13 @@ def _apply_batched(
 
     def start(chunk: list[np.ndarray]) -> tuple[jax.Array, list[tuple[int, int]]]:
         lr = np.zeros((batch, *shape, 3), np.float32)
-        sizes = np.ones((batch, 2), np.int32)
-        for i, piece in enumerate(chunk):
-            sizes[i] = h, w = piece.shape[:2]
+        sizes = [piece.shape[:2] for piece in chunk]
+        for i, (piece, (h, w)) in enumerate(zip(chunk, sizes, strict=True)):
             lr[i, :h, :w] = piece
-        return apply(params, lr, sizes), [piece.shape[:2] for piece in chunk]
+        if all(size == shape for size in sizes):  # as in most batches: a large image's windows are all alike
+            return apply(params, lr, None), sizes
+        unused = [(1, 1)] * (batch - len(chunk))
+        return apply(params, lr, np.asarray(sizes + unused, np.int32)), sizes
 
     def finish(sr: jax.Array, sizes: list[tuple[int, int]]) -> Iterator[np.ndarray]:
         while not sr.is_ready():  # waiting inside JAX would hold Ctrl-C back
