@@ -51,7 +51,7 @@ from wdsr_jax.metrics import TooSmallError, psnr, ssim
 from wdsr_jax.weights import load_pretrained
 
 # Compilations a set costs at most: images are padded to this many shapes.
-MAX_SHAPES = 4
+MAX_SHAPES = 6
 # Images being scored at once; each that waits holds LR, HR and SR in memory.
 _THREADS = min(16, os.cpu_count() or 1)
 _MANY_SHAPES = 100
@@ -159,8 +159,8 @@ def super_resolve(
     A network without a radius (see `inference`) is compiled for each size.
 
     Yields:
-        Position in `examples`, LR, HR and SR, uint8; in the order of their padded shapes. Those that
-        cannot be loaded are logged and left out.
+        Position in `examples`, LR, HR and SR, uint8; in the order of their padded shapes, large ones first.
+        Those that cannot be loaded are logged and left out.
     """
     module, params = for_inference(module, params)
     apply = parallel_apply(module)
@@ -168,21 +168,31 @@ def super_resolve(
     shapes = [example.lr_shape for example in examples]
     if module.radius is not None:
         shapes = padded_shapes(shapes)
-    for height, width in sorted(set(shapes)):
-        members = [i for i, shape in enumerate(shapes) if shape == (height, width)]
+
+    def start(members: list[int], shape: tuple[int, int], filled: bool) -> tuple[jax.Array, list]:
+        loaded = list(_load(examples, members))
+        lr = np.zeros((devices, *shape, 3), np.float32)
+        sizes = np.ones((devices, 2), np.int32)
+        for k, (_, image, _) in enumerate(loaded):
+            sizes[k] = h, w = image.shape[:2]
+            lr[k, :h, :w] = to_float(image)
+        return apply(params, lr, None if filled else sizes), loaded  # returns at once
+
+    def finish(sr: jax.Array, loaded: list) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+        for image_sr, (i, lr, hr) in zip(np.asarray(sr), loaded, strict=False):
+            yield i, lr, hr, to_uint8(image_sr[: hr.shape[0], : hr.shape[1]])
+
+    ahead = None
+    for shape in sorted(set(shapes), reverse=True):  # what is left to score at the end is small
+        members = [i for i, padded in enumerate(shapes) if padded == shape]
+        filled = all(examples[i].lr_shape == shape for i in members)
         for first in range(0, len(members), devices):
-            chunk = members[first : first + devices]
-            loaded = list(_load(examples, chunk))
-            if not loaded:
-                continue
-            lr = np.zeros((devices, height, width, 3), np.float32)
-            sizes = np.ones((devices, 2), np.int32)
-            for k, (_, image, _) in enumerate(loaded):
-                h, w, _ = image.shape
-                lr[k, :h, :w], sizes[k] = to_float(image), (h, w)
-            sr = np.asarray(apply(params, lr, sizes))
-            for k, (i, image, hr) in enumerate(loaded):
-                yield i, image, hr, to_uint8(sr[k, : hr.shape[0], : hr.shape[1]])
+            started = start(members[first : first + devices], shape, filled)
+            if ahead:  # the device has work again while this one is scored and the next one read
+                yield from finish(*ahead)
+            ahead = started
+    if ahead:
+        yield from finish(*ahead)
 
 
 def _load(
