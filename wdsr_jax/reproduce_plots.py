@@ -10,6 +10,7 @@ from wdsr_jax.errors import UserError
 
 _COLOURS = ("tab:gray", "tab:blue", "tab:red")
 _DASHES = ("-", "--", ":", "-.", (0, (1, 3)))
+_MARGIN = 0.5
 _RANGE = 4.0  # dB shown below the best: where training starts, or diverges to, would flatten all the rest
 
 
@@ -64,7 +65,7 @@ def _curves(experiment: str, groups: Mapping) -> Any:
     variants = list(dict.fromkeys(variant for _, variant in groups))
     levels = list(dict.fromkeys(level for level, _ in groups))
     for axis, key in zip(axes[0], ("loss", "validation_psnr"), strict=True):
-        highest = []
+        best = []
         for (level, variant), group in groups.items():
             style = dict(
                 color=_COLOURS[variants.index(variant)], linestyle=_DASHES[levels.index(level) % len(_DASHES)]
@@ -80,15 +81,17 @@ def _curves(experiment: str, groups: Mapping) -> Any:
             axis.plot(steps, [mean(by_step[step]) for step in steps], label=label, linewidth=1.2, **style)
             bounds = ([bound(by_step[step]) for step in steps] for bound in (min, max))
             axis.fill_between(steps, *bounds, color=style["color"], alpha=0.15, linewidth=0)
-            highest += [max(by_step[step]) for step in steps]
+            if steps:
+                best.append(max(mean(by_step[step]) for step in steps))
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
         if key == "loss":
             axis.set_yscale("log")
             axis.set_ylabel("training loss")
-        elif highest:
+        elif best:
             low, high = axis.get_ylim()
-            axis.set_ylim(max(low, max(highest) - _RANGE), high)
+            # The beginnings may lie below, but of no curve all.
+            axis.set_ylim(max(low, min(max(best) - _RANGE, min(best) - _MARGIN)), high)
             axis.set_ylabel("validation PSNR, RGB, dB")
     axes[0][1].legend(fontsize="small")
     return figure
