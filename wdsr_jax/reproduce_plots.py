@@ -93,7 +93,7 @@ def _curves(experiment: str, groups: Mapping) -> Any:
             # The beginnings may lie below, but of no curve all.
             axis.set_ylim(max(low, min(max(best) - _RANGE, min(best) - _MARGIN)), high)
             axis.set_ylabel("validation PSNR, RGB, dB")
-    axes[0][1].legend(fontsize="small")
+    axes[0][0].legend(fontsize="small", loc="upper right")
     return figure
 
 
