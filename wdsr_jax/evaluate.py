@@ -46,7 +46,7 @@ from wdsr_jax.errors import UserError
 from wdsr_jax.files import write_whole
 from wdsr_jax.images import read_image, to_float, to_uint8
 from wdsr_jax.imresize import imresize
-from wdsr_jax.inference import for_inference, parallel_apply
+from wdsr_jax.inference import Batch, apply_batches, for_inference
 from wdsr_jax.metrics import TooSmallError, psnr, ssim
 from wdsr_jax.weights import load_pretrained
 
@@ -163,36 +163,24 @@ def super_resolve(
         Those that cannot be loaded are logged and left out.
     """
     module, params = for_inference(module, params)
-    apply = parallel_apply(module)
     devices = jax.local_device_count()
     shapes = [example.lr_shape for example in examples]
     if module.radius is not None:
         shapes = padded_shapes(shapes)
+    loaded: deque[tuple[int, np.ndarray, np.ndarray]] = deque()
 
-    def start(members: list[int], shape: tuple[int, int], filled: bool) -> tuple[jax.Array, list]:
-        loaded = list(_load(examples, members))
-        lr = np.zeros((devices, *shape, 3), np.float32)
-        sizes = np.ones((devices, 2), np.int32)
-        for k, (_, image, _) in enumerate(loaded):
-            sizes[k] = h, w = image.shape[:2]
-            lr[k, :h, :w] = to_float(image)
-        return apply(params, lr, None if filled else sizes), loaded  # returns at once
+    def batches() -> Iterator[Batch]:
+        for shape in sorted(set(shapes), reverse=True):  # what is left to score at the end is small
+            members = [i for i, padded in enumerate(shapes) if padded == shape]
+            filled = all(examples[i].lr_shape == shape for i in members)
+            for first in range(0, len(members), devices):
+                if chunk := list(_load(examples, members[first : first + devices])):
+                    loaded.extend(chunk)
+                    yield Batch([to_float(lr) for _, lr, _ in chunk], shape, filled)
 
-    def finish(sr: jax.Array, loaded: list) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-        for image_sr, (i, lr, hr) in zip(np.asarray(sr), loaded, strict=False):
-            yield i, lr, hr, to_uint8(image_sr[: hr.shape[0], : hr.shape[1]])
-
-    ahead = None
-    for shape in sorted(set(shapes), reverse=True):  # what is left to score at the end is small
-        members = [i for i, padded in enumerate(shapes) if padded == shape]
-        filled = all(examples[i].lr_shape == shape for i in members)
-        for first in range(0, len(members), devices):
-            started = start(members[first : first + devices], shape, filled)
-            if ahead:  # the device has work again while this one is scored and the next one read
-                yield from finish(*ahead)
-            ahead = started
-    if ahead:
-        yield from finish(*ahead)
+    for sr in apply_batches(module, params, batches(), devices):
+        i, lr, hr = loaded.popleft()
+        yield i, lr, hr, to_uint8(sr[: hr.shape[0], : hr.shape[1]])
 
 
 def _load(

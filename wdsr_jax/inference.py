@@ -13,8 +13,8 @@ import functools
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -54,9 +54,9 @@ def compiler_options() -> dict[str, str]:
     gradients, but the slower networks: XLA's own convolutions of whole images use all cores. Elsewhere, and
     where XLA does not know the option (it is not in every version), there are none.
     """
-    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
     if jax.default_backend() != "cpu":
         return {}
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
     try:
         jax.jit(jnp.negative, compiler_options=options).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:
@@ -85,7 +85,13 @@ def apply_padded(module: nn.Module, params: Any, lr: jax.Array, sizes: jax.Array
     with jax.default_matmul_precision("highest"):
         if module.radius is None or sizes is None:
             return module.apply({"params": params}, lr)
-    _, h, w, _ = lr.shape
+        with nn.intercept_methods(_mask_inputs(lr.shape[1:3], sizes)):
+            return module.apply({"params": params}, lr)
+
+
+def _mask_inputs(shape: tuple[int, int], sizes: jax.Array) -> Callable[..., Any]:
+    """Flax's interceptor that keeps the input of each layer as it is in images of `sizes`, see above."""
+    h, w = shape
     rows = jnp.arange(h)[None, :] < sizes[:, :1]  # (B, H)
     columns = jnp.arange(w)[None, :] < sizes[:, 1:]  # (B, W)
 
@@ -101,8 +107,7 @@ def apply_padded(module: nn.Module, params: Any, lr: jax.Array, sizes: jax.Array
             args = (jnp.take_along_axis(rows_continued, x[:, None, :, None], axis=2),)
         return call(*args, **kwargs)
 
-    with jax.default_matmul_precision("highest"), nn.intercept_methods(mask_input):
-        return module.apply({"params": params}, lr)
+    return mask_input
 
 
 @functools.cache  # one compilation a shape, however often inference comes back
@@ -179,11 +184,13 @@ def upscale(
         for symmetry in symmetries
     )
     if radius is None:  # the symmetries of an image have its shape or the transposed one
-        devices = jax.local_device_count()
-        batches = (_apply_batched(module, params, [piece], piece.shape[:2], devices) for piece in pieces)
-        outputs = itertools.chain.from_iterable(batches)
+        batch = jax.local_device_count()
+        batches = (Batch([piece], piece.shape[:2], filled=True) for piece in pieces)
     else:
-        outputs = _apply_batched(module, params, pieces, shape, batch)
+        filled = (len(rows[0][0]), len(columns[0][0])) == shape  # all windows are alike
+        chunks = iter(lambda: list(itertools.islice(pieces, batch)), [])
+        batches = (Batch(chunk, shape, filled) for chunk in chunks)
+    outputs = apply_batches(module, params, batches, batch)
     dtype = image.dtype if image.dtype.kind == "u" else np.dtype(np.float32)
     result = np.empty((height * scale, width * scale, 3), dtype)
     for (y, keep_y), (x, keep_x) in windows:
@@ -200,32 +207,59 @@ def upscale(
     return result
 
 
-def _apply_batched(
-    module: nn.Module, params: Any, pieces: Iterable[np.ndarray], shape: tuple[int, int], batch: int
+class Batch(NamedTuple):
+    """LR images that are computed at once.
+
+    Attributes:
+        lr: float (h, w, 3) each, in [0, 1].
+        shape: (H, W) that they are padded to.
+        filled: whether each has that shape, so that no masks are needed; the same for all batches of a shape,
+            or it is compiled twice.
+    """
+
+    lr: Sequence[np.ndarray]
+    shape: tuple[int, int]
+    filled: bool
+
+
+def apply_batches(
+    module: nn.Module, params: Any, batches: Iterable[Batch], size: int
 ) -> Iterator[np.ndarray]:
-    """SR (h * scale, w * scale, 3) of each LR piece (h, w, 3), of at most `shape`; one batch ahead."""
+    """Applies the network to batches, one ahead: the device works while the one before is used.
+
+    Not so a network without a radius: of whole images the features of one are memory enough.
+
+    Args:
+        module: a network for inference, see `for_inference`.
+        params: its parameters.
+        batches: of at most `size` images, and at least one.
+        size: what they are filled up to: a multiple of the devices.
+
+    Yields:
+        Of each image in turn SR, float32 (h * scale, w * scale, 3).
+    """
     apply, scale = parallel_apply(module), module.scale
 
-    def start(chunk: list[np.ndarray]) -> tuple[jax.Array, list[tuple[int, int]]]:
-        lr = np.zeros((batch, *shape, 3), np.float32)
-        sizes = [piece.shape[:2] for piece in chunk]
-        for i, (piece, (h, w)) in enumerate(zip(chunk, sizes, strict=True)):
-            lr[i, :h, :w] = piece
-        if all(size == shape for size in sizes):  # as in most batches: a large image's windows are all alike
-            return apply(params, lr, None), sizes
-        unused = [(1, 1)] * (batch - len(chunk))
-        return apply(params, lr, np.asarray(sizes + unused, np.int32)), sizes
+    def start(batch: Batch) -> jax.Array:
+        lr = np.zeros((size, *batch.shape, 3), np.float32)
+        sizes = np.ones((size, 2), np.int32)
+        for i, image in enumerate(batch.lr):
+            sizes[i] = h, w = image.shape[:2]
+            lr[i, :h, :w] = image
+        return apply(params, lr, None if batch.filled else sizes)  # returns at once
 
-    def finish(sr: jax.Array, sizes: list[tuple[int, int]]) -> Iterator[np.ndarray]:
+    def finish(sr: jax.Array, batch: Batch) -> Iterator[np.ndarray]:
         while not sr.is_ready():  # waiting inside JAX would hold Ctrl-C back
             time.sleep(_POLL_SECONDS)
-        for image, (h, w) in zip(np.asarray(sr), sizes, strict=False):
-            yield image[: h * scale, : w * scale]
+        for image_sr, lr in zip(np.asarray(sr), batch.lr, strict=False):
+            yield image_sr[: lr.shape[0] * scale, : lr.shape[1] * scale]
 
-    pieces = iter(pieces)
     ahead = None
-    while chunk := list(itertools.islice(pieces, batch)):
-        started = start(chunk)  # returns at once: the device works while the one before is converted
+    for batch in batches:
+        if module.radius is None:
+            yield from finish(start(batch), batch)
+            continue
+        started = start(batch), batch
         if ahead:
             yield from finish(*ahead)
         ahead = started
