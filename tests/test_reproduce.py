@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from PIL import Image
 
-from wdsr_jax import reproduce
+from wdsr_jax import reproduce, reproduce_plots
 from wdsr_jax.config import read_config
 from wdsr_jax.errors import UserError
 from wdsr_jax.reproduce_report import write_report
@@ -248,3 +248,17 @@ def test_norms_show_divergence_and_a_single_seed_has_no_spread(tmp_path):
     }
     assert "the paper" not in table[0]
     assert (tmp_path / "norms_curves.png").exists() and (tmp_path / "norms_curves.svg").exists()
+
+
+def test_the_window_of_psnr_has_the_end_of_every_curve_but_of_those_that_diverged():
+    def run(*psnr, diverged=None):
+        return [dict(loss=[[1, 0.1]], validation_psnr=list(enumerate(psnr)), diverged_at_step=diverged)]
+
+    def bottom(**runs):
+        groups = {(1.0, name): run for name, run in runs.items()}
+        return reproduce_plots._curves("norms", groups).axes[1].get_ylim()[0]
+
+    assert bottom(weight=run(20, 33), batch=run(25, 32)) == 29  # 4 dB below the best
+    assert bottom(weight=run(20, 33), batch=run(12, 28)) == 27.5
+    assert bottom(weight=run(20, 33), batch=run(12, 28, diverged=2)) == 29
+    assert bottom(weight=run(12, 28, diverged=2)) == 24

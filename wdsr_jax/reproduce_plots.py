@@ -10,8 +10,8 @@ from wdsr_jax.errors import UserError
 
 _COLOURS = ("tab:gray", "tab:blue", "tab:red")
 _DASHES = ("-", "--", ":", "-.", (0, (1, 3)))
-_MARGIN = 0.5
 _RANGE = 4.0  # dB shown below the best: where training starts, or diverges to, would flatten all the rest
+_MARGIN = 0.5  # dB shown below the best of the lowest curve that did not diverge
 
 
 def check_plots() -> None:
@@ -65,7 +65,7 @@ def _curves(experiment: str, groups: Mapping) -> Any:
     variants = list(dict.fromkeys(variant for _, variant in groups))
     levels = list(dict.fromkeys(level for level, _ in groups))
     for axis, key in zip(axes[0], ("loss", "validation_psnr"), strict=True):
-        best = []
+        best, sound = [], []  # of each curve the best, and of those that did not diverge
         for (level, variant), group in groups.items():
             style = dict(
                 color=_COLOURS[variants.index(variant)], linestyle=_DASHES[levels.index(level) % len(_DASHES)]
@@ -83,6 +83,8 @@ def _curves(experiment: str, groups: Mapping) -> Any:
             axis.fill_between(steps, *bounds, color=style["color"], alpha=0.15, linewidth=0)
             if steps:
                 best.append(max(mean(by_step[step]) for step in steps))
+                if all(result["diverged_at_step"] is None for result in group):
+                    sound.append(best[-1])
         axis.set_xlabel("step")
         axis.grid(alpha=0.3)
         if key == "loss":
@@ -90,8 +92,8 @@ def _curves(experiment: str, groups: Mapping) -> Any:
             axis.set_ylabel("training loss")
         elif best:
             low, high = axis.get_ylim()
-            # The beginnings may lie below, but of no curve all.
-            axis.set_ylim(max(low, min(max(best) - _RANGE, min(best) - _MARGIN)), high)
+            wanted = min([max(best) - _RANGE, *(value - _MARGIN for value in sound)])
+            axis.set_ylim(max(low, wanted), high)
             axis.set_ylabel("validation PSNR, RGB, dB")
     axes[0][0].legend(fontsize="small", loc="upper right")
     return figure
