@@ -11,7 +11,7 @@ from flax.traverse_util import unflatten_dict
 
 import wdsr_jax
 from wdsr_jax import optim, steps
-from wdsr_jax.inference import compiler_options, for_inference
+from wdsr_jax.inference import apply_padded, compiler_options, for_inference
 from wdsr_jax.losses import LOSSES
 
 Arrays = Mapping[str, np.ndarray]  # parameters by their path, such as `block_0.expand.kernel`
@@ -61,7 +61,7 @@ def inference(
     module, params = for_inference(module, params)
     module = module.clone(dtype=dtype)
     apply = jax.jit(
-        lambda params, lr: module.apply({"params": params}, lr), compiler_options=compiler_options()
+        functools.partial(apply_padded, module, winograd=True), compiler_options=compiler_options()
     )
     lr = jnp.asarray(lr)
 

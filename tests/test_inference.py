@@ -173,9 +173,9 @@ def test_self_ensemble_is_the_mean_over_the_symmetries_of_the_whole_image(size):
 def test_sizes_share_compilations(monkeypatch):
     traced = []
 
-    def counted(module, params, lr, sizes=None):
+    def counted(module, params, lr, sizes=None, **options):
         traced.append(lr.shape)
-        return apply_padded(module, params, lr, sizes)
+        return apply_padded(module, params, lr, sizes, **options)
 
     monkeypatch.setattr(inference, "apply_padded", counted)
     module = model("wdsr_b", filters=6)

@@ -1,4 +1,4 @@
-"""The convolution of every layer, and for training a faster gradient of its kernel on CPUs."""
+"""The convolution of every layer; and, for CPUs, faster ones for inference and for training."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -6,6 +6,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+
+from wdsr_jax.models import winograd
 
 
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -77,8 +80,24 @@ convolve_in_training.defvjp(_forward, _backward)
 
 def training_convolutions() -> AbstractContextManager:
     """A context in which the networks that are applied use `convolve_in_training`."""
+    return _convolutions(convolve_in_training)
 
+
+def inference_convolutions() -> AbstractContextManager:
+    """A context in which the networks that are applied use Winograd's convolution where that is faster.
+
+    On CPUs, and in float32: it is for images, not for training, and differs by rounding.
+    """
+
+    def fastest(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        fits = jax.default_backend() == "cpu" and x.dtype == kernel.dtype == jnp.float32
+        return (winograd.convolve if fits and winograd.pays(x, kernel) else convolve)(x, kernel)
+
+    return _convolutions(fastest)
+
+
+def _convolutions(convolution: Callable[[jax.Array, jax.Array], jax.Array]) -> AbstractContextManager:
     def intercept(call: Callable[..., Any], args: tuple, kwargs: dict, context: Any) -> Any:
-        return convolve_in_training(*args) if context.method_name == "convolve" else call(*args, **kwargs)
+        return convolution(*args) if context.method_name == "convolve" else call(*args, **kwargs)
 
     return nn.intercept_methods(intercept)
