@@ -155,7 +155,7 @@ def upscale(
 ) -> np.ndarray:
     """Enlarges one image by the network's scale, in tiles that give what the whole image would.
 
-    Tiled and whole agree to float32 rounding (most backends: bit for bit), at every size and every tile.
+    Tiled and whole agree to float32 rounding, at every size and every tile.
 
     Args:
         module: a network from `create_model` or `load_pretrained`.
