@@ -1,6 +1,6 @@
 """3x3 convolutions with half the multiplications, for inference on CPUs.
 
-Winograd's minimal filtering F(4, 3) (Lavin and Gray, arXiv:1509.09308, section 4.1) along the columns of an
+Winograd's minimal filtering F(4, 3) (Lavin and Gray, arXiv:1509.09308) along the columns of an
 image: from 6 rows and a column of 3 taps it makes 4 rows with 6 multiplications instead of 12. Along the rows
 the convolution stays what it is, so that it is 6 matrix products for all. In both directions it would save
 more multiplications and be slower: the transforms are additions, which wait for memory.
