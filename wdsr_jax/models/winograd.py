@@ -1,9 +1,9 @@
 """3x3 convolutions with half the multiplications, for inference on CPUs.
 
-Winograd's minimal filtering F(4, 3) (Lavin and Gray, arXiv:1509.09308) along the columns of an
-image: from 6 rows and a column of 3 taps it makes 4 rows with 6 multiplications instead of 12. Along the rows
-the convolution stays what it is, so that it is 6 matrix products for all. In both directions it would save
-more multiplications and be slower: the transforms are additions, which wait for memory.
+Winograd's minimal filtering F(4, 3) (Lavin and Gray, arXiv:1509.09308) along the columns of an image: from
+6 rows and a column of 3 taps it makes 4 rows with 6 multiplications instead of 12. Along the rows the
+convolution stays what it is, so that it is 6 matrix products for all. In both directions it would save more
+multiplications and be slower: the transforms are additions, which wait for memory.
 """
 
 import jax
@@ -77,7 +77,7 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     x = jnp.stack([_combine(factors, rows) for factors in _INPUT])  # (6, B, tiles, W, C)
     y = jnp.einsum("jbhwc,jcd->jbhwd", x, kernel)
     if not gather:
-        left, centre, right = (y[..., i * outputs : (i + 1) * outputs] for i in range(3))
+        left, centre, right = jnp.split(y, 3, axis=-1)
         y = _shifted(left, -1) + centre + _shifted(right, 1)
     y = jnp.stack([_combine(factors, y) for factors in _OUTPUT], axis=2)  # (B, tiles, 4, W, O)
     return y.reshape(b, 4 * tiles, w, outputs)[:, :h]  # (B, H, W, O)
