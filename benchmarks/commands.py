@@ -19,7 +19,7 @@ import wdsr_jax
 from benchmarks import networks
 from benchmarks.compute import Setting
 from benchmarks.report import OURS, Row, compare
-from wdsr_jax.weights import save_weights
+from wdsr_jax.weights.store import save_weights
 
 _SET14 = Path(__file__).parents[2] / "shared/data/benchmarks/Set14/image_SRF_2"
 _LIBRARIES = {"pytorch": "PyTorch", "onnx": "ONNX Runtime"}

@@ -9,8 +9,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import wdsr_jax
-from wdsr_jax import steps
 from wdsr_jax.summary import OUTPUT, layers
+from wdsr_jax.training import step as steps
 
 WDSR_A = dict(name="wdsr_a", filters=32, blocks=16, expansion=4)
 WDSR_B = dict(name="wdsr_b", filters=32, blocks=16, expansion=6, low_rank_ratio=0.8)

@@ -10,9 +10,10 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 import wdsr_jax
-from wdsr_jax import optim, steps
-from wdsr_jax.inference import apply_padded, compiler_options, for_inference
-from wdsr_jax.losses import LOSSES
+from wdsr_jax.inference.tiles import apply_padded, compiler_options, for_inference
+from wdsr_jax.training import optim
+from wdsr_jax.training import step as steps
+from wdsr_jax.training.losses import LOSSES
 
 Arrays = Mapping[str, np.ndarray]  # parameters by their path, such as `block_0.expand.kernel`
 LEARNING_RATE = 1e-3

@@ -17,12 +17,13 @@ import jax
 import numpy as np
 
 import wdsr_jax
-from wdsr_jax import losses, optim, steps
 from wdsr_jax.data import load_data
 from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.data.sample import sample_files
-from wdsr_jax.images import read_image, write_image
-from wdsr_jax.pictures import side_by_side
+from wdsr_jax.image.files import read_image, write_image
+from wdsr_jax.image.panels import side_by_side
+from wdsr_jax.training import losses, optim
+from wdsr_jax.training import step as steps
 
 SCALE, STEPS, SEED = 4, (0, 30, 100, 1000), 0
 ROWS, COLUMNS = slice(60, 124), slice(180, 244)  # of the photograph

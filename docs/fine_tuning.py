@@ -9,9 +9,9 @@ from pathlib import Path
 
 import wdsr_jax
 from wdsr_jax.data.sample import sample_files
-from wdsr_jax.images import read_image, write_image
-from wdsr_jax.pictures import side_by_side
-from wdsr_jax.weights import load_between
+from wdsr_jax.image.files import read_image, write_image
+from wdsr_jax.image.panels import side_by_side
+from wdsr_jax.weights.store import load_between
 
 workdir = sys.argv[1]
 target = sys.argv[2] if len(sys.argv) > 2 else Path(__file__).parent / "gan.png"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import wdsr_jax
 from wdsr_jax.data.sample import sample_files
-from wdsr_jax.evaluate import score
-from wdsr_jax.images import read_image, write_image
-from wdsr_jax.pictures import nearest, side_by_side
+from wdsr_jax.evaluation.benchmark import score
+from wdsr_jax.image.files import read_image, write_image
+from wdsr_jax.image.panels import nearest, side_by_side
 
 SCALE, WINDOW = 2, 8
 ROWS, COLUMNS = slice(20, 116), slice(170, 266)

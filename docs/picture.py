@@ -12,8 +12,8 @@ from PIL import Image
 
 import wdsr_jax
 from wdsr_jax.data.sample import sample_files
-from wdsr_jax.images import read_image, write_image
-from wdsr_jax.pictures import nearest, side_by_side
+from wdsr_jax.image.files import read_image, write_image
+from wdsr_jax.image.panels import nearest, side_by_side
 
 FOLDER = Path(__file__).parent
 SCALE, ROWS, COLUMNS = 4, slice(20, 180), slice(140, 300)

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from configs import srgan
 from configs.default import get_config
-from wdsr_jax import optim, steps
-from wdsr_jax.config import KEYS, check_config, override, override_all, read_config
+from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax.errors import UserError
-from wdsr_jax.losses import LOSSES
 from wdsr_jax.models import count_trained, create_model
 from wdsr_jax.models.layers import STATISTICS
-
-from .tiny import compile_cache  # noqa: F401 (a fixture)
+from wdsr_jax.training import optim
+from wdsr_jax.training import step as steps
+from wdsr_jax.training.config import KEYS, check_config, override, override_all, read_config
+from wdsr_jax.training.losses import LOSSES
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "configs").rglob("*.py") if p.name != "__init__.py")

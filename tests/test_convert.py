@@ -11,18 +11,17 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from tests.numpy_wdsr import random_params
+from tests.weights.test_torch_files import NEEDS_TORCH, Bomb
 from wdsr_jax.convert import _low_rank_ratio, convert, convert_to_torch, main
 from wdsr_jax.data.sample import sample_files
 from wdsr_jax.errors import UserError
-from wdsr_jax.evaluate import evaluate, examples_of_folder
-from wdsr_jax.images import read_image
+from wdsr_jax.evaluation.benchmark import evaluate, examples_of_folder
+from wdsr_jax.image.files import read_image
 from wdsr_jax.models import create_model, fold_weight_norm
 from wdsr_jax.models.layers import DIV2K_MEAN
-from wdsr_jax.torch_files import read_torch, torch_bytes
-from wdsr_jax.weights import load_pretrained, save_weights
-
-from .numpy_wdsr import random_params
-from .test_torch_files import NEEDS_TORCH, Bomb
+from wdsr_jax.weights.store import load_pretrained, save_weights
+from wdsr_jax.weights.torch_files import read_torch, torch_bytes
 
 SHARED = Path(__file__).parents[2] / "shared/data"
 HALF = (0.5, 0.5, 0.5)

@@ -15,18 +15,17 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from tests import numpy_wdsr
+from tests.numpy_wdsr import random_params
+from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax.convert import convert
 from wdsr_jax.data.sample import sample_files
 from wdsr_jax.errors import UserError
 from wdsr_jax.export import export, main, to_onnx, to_stablehlo
-from wdsr_jax.images import read_image, to_float
+from wdsr_jax.image.files import read_image, to_float
 from wdsr_jax.models import create_model
 from wdsr_jax.models.layers import pixel_shuffle
-from wdsr_jax.weights import load_pretrained, save_weights
-
-from . import numpy_wdsr
-from .numpy_wdsr import random_params
-from .tiny import compile_cache  # noqa: F401 (a fixture)
+from wdsr_jax.weights.store import load_pretrained, save_weights
 
 SHARED = Path(__file__).parents[2] / "shared/data"
 SIZES = [(1, 1, 1), (3, 5, 7), (1, 12, 4)]  # of LR: batch, height, width
@@ -251,7 +250,7 @@ class Twice(nn.Module):
 
 @pytest.mark.parametrize("network", [Strided, Transposed, Attention, Activations, Moved, Twice])
 def test_the_parts_of_other_networks_have_a_translation(onnx, network):
-    from wdsr_jax.onnx_graph import onnx_model
+    from wdsr_jax.weights.onnx_graph import onnx_model
 
     module, rng = network(), np.random.default_rng(0)
     shapes = jax.eval_shape(module.init, jax.random.key(0), noise(1, 8, 8, 3))
@@ -305,7 +304,7 @@ def conv(x, kernel, layout="NHWC"):
     ],
 )
 def test_what_has_no_translation_is_named(onnx, function, message):
-    from wdsr_jax.onnx_graph import onnx_model
+    from wdsr_jax.weights.onnx_graph import onnx_model
 
     with pytest.raises(UserError, match=message) as caught:
         onnx_model(function, "parts", {})
@@ -313,7 +312,7 @@ def test_what_has_no_translation_is_named(onnx, function, message):
 
 
 def test_the_module_that_has_no_translation_is_named(onnx):
-    from wdsr_jax.onnx_graph import onnx_model
+    from wdsr_jax.weights.onnx_graph import onnx_model
 
     module = Sorting()
     variables = module.init(jax.random.key(0), noise(1, 3, 3, 3))
@@ -322,7 +321,9 @@ def test_the_module_that_has_no_translation_is_named(onnx):
 
 
 def test_a_model_that_computes_something_else_is_refused(onnx, monkeypatch):
-    monkeypatch.setattr("wdsr_jax.onnx_graph._fold", lambda kind, x, constant: x)  # loses what it should fold
+    monkeypatch.setattr(
+        "wdsr_jax.weights.onnx_graph._fold", lambda kind, x, constant: x
+    )  # loses what it should fold
     with pytest.raises(UserError, match=r"^m: as ONNX it would compute something else, by "):
         to_onnx(*network(name="wdsr_a", scale=2), "m")
 
@@ -421,7 +422,7 @@ def test_mistakes(around, monkeypatch, capsys, argv, message, file_format):
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
 def test_without_the_extra_one_line_says_how_to_get_it(around, monkeypatch, package):
-    monkeypatch.delitem(sys.modules, "wdsr_jax.onnx_graph", raising=False)
+    monkeypatch.delitem(sys.modules, "wdsr_jax.weights.onnx_graph", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=r"^--format=onnx needs pip install 'wdsr_jax\[export\]'"):
         export("run", "onnx", "out")

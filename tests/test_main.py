@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from wdsr_jax import main, train
+from tests.tiny import compile_cache, image_cache, photos, read_json  # the first three are fixtures
+from wdsr_jax import main
 from wdsr_jax.errors import UserError
-
-from .tiny import compile_cache, image_cache, photos, read_json  # the first three are fixtures
+from wdsr_jax.training import loop as train
 
 __all__ = ["compile_cache", "image_cache", "photos"]
 ROOT = Path(__file__).parents[1]
@@ -153,7 +153,13 @@ def test_input_workers_do_not_import_what_trains():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     loaded = set(out.split())
     assert {"wdsr_jax.main", "wdsr_jax.data.pipeline", "grain"} <= loaded
-    trains = {"wdsr_jax.train", "wdsr_jax.config", "wdsr_jax.checkpoints", "optax", "tensorboardX"}
+    trains = {
+        "wdsr_jax.training.loop",
+        "wdsr_jax.training.config",
+        "wdsr_jax.training.checkpoints",
+        "optax",
+        "tensorboardX",
+    }
     assert not loaded & {*trains, "tensorflow_datasets"}
 
 

@@ -5,11 +5,11 @@ sr = model.apply({"params": params}, lr)  # lr (B, H, W, 3) in [0, 1]; a pure fu
 image = wdsr_jax.upscale(model, params, image)  # uint8 in, uint8 out
 """
 
-from wdsr_jax.imresize import imresize, imresize_jax
-from wdsr_jax.inference import upscale
-from wdsr_jax.metrics import psnr, ssim
+from wdsr_jax.image.metrics import psnr, ssim
+from wdsr_jax.image.resize import imresize, imresize_jax
+from wdsr_jax.inference.tiles import upscale
 from wdsr_jax.models import create_model, fold_weight_norm
-from wdsr_jax.weights import list_pretrained, load_pretrained
+from wdsr_jax.weights.store import list_pretrained, load_pretrained
 
 __all__ = [
     "create_model",

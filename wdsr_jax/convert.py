@@ -36,13 +36,21 @@ import numpy as np
 from absl import logging
 from flax.traverse_util import unflatten_dict
 
-from wdsr_jax.console import ArgumentParser, run_command
 from wdsr_jax.errors import UserError
-from wdsr_jax.files import write_whole
-from wdsr_jax.foreign import Arrays, Layout, official_2020, read_weights, their_shape, to_ours, to_torch
 from wdsr_jax.models import create_model
-from wdsr_jax.torch_files import torch_bytes
-from wdsr_jax.weights import finite_float32, load_pretrained, param_shapes, save_weights
+from wdsr_jax.system.console import ArgumentParser, run_command
+from wdsr_jax.system.files import write_whole
+from wdsr_jax.weights.layouts import (
+    Arrays,
+    Layout,
+    official_2020,
+    read_weights,
+    their_shape,
+    to_ours,
+    to_torch,
+)
+from wdsr_jax.weights.store import finite_float32, load_pretrained, param_shapes, save_weights
+from wdsr_jax.weights.torch_files import torch_bytes
 
 
 def convert(

@@ -34,11 +34,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from wdsr_jax.console import ArgumentParser, run_command
 from wdsr_jax.errors import UserError
-from wdsr_jax.files import write_whole
-from wdsr_jax.inference import for_inference
-from wdsr_jax.weights import WORKDIR_FILE, load_pretrained
+from wdsr_jax.inference.tiles import for_inference
+from wdsr_jax.system.console import ArgumentParser, run_command
+from wdsr_jax.system.files import write_whole
+from wdsr_jax.weights.store import WORKDIR_FILE, load_pretrained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 _TOLERANCE = 1e-4  # of ONNX Runtime against JAX, relative to the largest value above 1
@@ -80,7 +80,7 @@ def to_onnx(module: nn.Module, params: Any, name: str) -> bytes:
     try:
         import onnxruntime
 
-        from wdsr_jax.onnx_graph import IR_VERSION, OPSET, onnx_model
+        from wdsr_jax.weights.onnx_graph import IR_VERSION, OPSET, onnx_model
     except ImportError as error:
         raise UserError(f"--format=onnx needs pip install 'wdsr_jax[export]' ({error})") from None
     metadata = {

@@ -12,13 +12,13 @@ import sys
 
 from absl import logging
 
-from wdsr_jax.console import ArgumentParser, run_command
 from wdsr_jax.errors import UserError
+from wdsr_jax.system.console import ArgumentParser, run_command
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """The options, `config` being a ConfigDict with its overrides; UserError where something is wrong."""
-    from wdsr_jax.config import override_all, read_config
+    from wdsr_jax.training.config import override_all, read_config
 
     parser = ArgumentParser(
         prog="python -m wdsr_jax.main", description=__doc__.splitlines()[0], allow_abbrev=False
@@ -63,9 +63,9 @@ def main() -> int:
     _widen_cpu_pool()
     import jax
 
-    from wdsr_jax import distributed
-    from wdsr_jax.compilation import keep_compilations
-    from wdsr_jax.train import train_and_evaluate
+    from wdsr_jax.system import distributed
+    from wdsr_jax.system.compilation import keep_compilations
+    from wdsr_jax.training.loop import train_and_evaluate
 
     options = parse_arguments(sys.argv[1:])
     distributed.initialize(options.coordinator, options.processes, options.process)

@@ -23,19 +23,19 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from wdsr_jax import summary
-from wdsr_jax.board import read_scalars
-from wdsr_jax.config import check_config, override_all, read_config
-from wdsr_jax.console import ArgumentParser, run_command
-from wdsr_jax.data.pairs import set_name
+from wdsr_jax.data.names import set_name
 from wdsr_jax.errors import UserError
-from wdsr_jax.evaluate import Example, evaluate, examples_of_folder
-from wdsr_jax.files import write_whole
+from wdsr_jax.evaluation.benchmark import Example, evaluate, examples_of_folder
+from wdsr_jax.experiments.plots import check_plots
+from wdsr_jax.experiments.report import write_report
 from wdsr_jax.models import create_model
-from wdsr_jax.reproduce_plots import check_plots
-from wdsr_jax.reproduce_report import write_report
-from wdsr_jax.train import DivergedError, train_and_evaluate
-from wdsr_jax.weights import load_pretrained
-from wdsr_jax.workdir import check_workdir
+from wdsr_jax.system.console import ArgumentParser, run_command
+from wdsr_jax.system.files import write_whole
+from wdsr_jax.training.config import check_config, override_all, read_config
+from wdsr_jax.training.event_files import read_scalars
+from wdsr_jax.training.loop import DivergedError, train_and_evaluate
+from wdsr_jax.training.workdir import check_workdir
+from wdsr_jax.weights.store import load_pretrained
 
 _BLOCKS = {"full": (1, 3, 5, 8, 16), "cpu": (1, 3)}
 _SEEDS = {"blocks": {"full": 1, "cpu": 3}, "norms": {"full": 1, "cpu": 2}}

@@ -23,12 +23,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wdsr_jax.config import check_config, override_all, read_config
-from wdsr_jax.console import ArgumentParser, run_command
 from wdsr_jax.errors import UserError
 from wdsr_jax.models import count_trained, create_model, variant
 from wdsr_jax.models.layers import Conv
 from wdsr_jax.models.resampling import Bicubic
+from wdsr_jax.system.console import ArgumentParser, run_command
+from wdsr_jax.training.config import check_config, override_all, read_config
 
 OUTPUT = (720, 1280)  # height and width
 _SCALES = (2, 3, 4, 8)

@@ -6,11 +6,11 @@ The command is in `upscale_files.py`. As a name in Python, `wdsr_jax.upscale` is
 import sys
 
 if __name__ == "__main__":
-    from wdsr_jax.console import run_command
-    from wdsr_jax.upscale_files import main
+    from wdsr_jax.photo.command import main
+    from wdsr_jax.system.console import run_command
 
     run_command(main)
 else:  # somebody has imported the module: it must not take the function's place in the package
-    from wdsr_jax.inference import upscale
+    from wdsr_jax.inference.tiles import upscale
 
     sys.modules[__name__] = upscale

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from wdsr_jax.data.dataset import Images, Pairs, drop_small, pair_images
 from wdsr_jax.data.degradation import parse_degradation
 from wdsr_jax.data.folders import load_folders
-from wdsr_jax.data.paired import Images, Pairs, drop_small, pair_images
 from wdsr_jax.data.sample import load_sample
 from wdsr_jax.errors import UserError
 

@@ -22,7 +22,7 @@ from absl import logging
 from tqdm import tqdm
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.files import default_cache_dir
+from wdsr_jax.system.files import default_cache_dir
 
 _FORMAT = 1  # of the files below; part of every key, so that another format is another cache
 _STALE_SECONDS = 24 * 3600  # a temporary folder not written to for so long was left by a killed run

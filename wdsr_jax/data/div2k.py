@@ -38,10 +38,10 @@ from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tqdm import tqdm
 
+from wdsr_jax.data.dataset import Images
 from wdsr_jax.data.download import fetch
-from wdsr_jax.data.paired import Images
 from wdsr_jax.errors import UserError
-from wdsr_jax.images import read_image
+from wdsr_jax.image.files import read_image
 
 URL = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
 # Sizes and SHA-256, as the stock `div2k` of tensorflow-datasets has them (datasets/div2k/checksums.tsv).

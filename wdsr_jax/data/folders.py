@@ -6,9 +6,9 @@ from pathlib import Path
 
 from absl import logging
 
+from wdsr_jax.data.dataset import Pairs, pair_files
 from wdsr_jax.data.degradation import Degradation
-from wdsr_jax.data.paired import Pairs, pair_files
-from wdsr_jax.data.pairs import Pair, find_pairs
+from wdsr_jax.data.names import Pair, find_pairs
 from wdsr_jax.errors import UserError
 
 _VALID_FOLDER = re.compile(r"(^|_)val(id|idation)?(_|$)", re.IGNORECASE)  # as in DIV2K_valid_HR

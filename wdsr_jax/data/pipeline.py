@@ -21,9 +21,9 @@ import grain
 import numpy as np
 from absl import flags
 
-from wdsr_jax.data.paired import Pairs
+from wdsr_jax.data.dataset import Pairs
 from wdsr_jax.errors import UserError
-from wdsr_jax.images import dihedral
+from wdsr_jax.image.files import dihedral
 
 _THREADS = 1  # without workers: more would fight for the GIL and be no faster
 _BATCHES_AHEAD = 4  # without workers

@@ -13,9 +13,9 @@ microaneurysms): there bicubic is as good as anything (51 dB on the retina).
 from importlib.resources import files
 from pathlib import Path
 
+from wdsr_jax.data.dataset import Pairs, pair_files
 from wdsr_jax.data.degradation import Degradation
-from wdsr_jax.data.paired import Pairs, pair_files
-from wdsr_jax.data.pairs import Pair
+from wdsr_jax.data.names import Pair
 from wdsr_jax.errors import UserError
 
 TRAINING = (

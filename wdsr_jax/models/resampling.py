@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 
-from wdsr_jax.imresize import imresize_jax
+from wdsr_jax.image.resize import imresize_jax
 from wdsr_jax.models.layers import Conv
 
 

@@ -1,0 +1,210 @@
+"""imresize against the published LR files, against MATLAB's algorithm written out, and by its properties."""
+
+from fractions import Fraction
+from functools import partial
+from math import ceil, floor
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from wdsr_jax.image.resize import imresize, imresize_jax
+
+BENCHMARKS = Path(__file__).parents[3] / "shared/data/benchmarks"
+SCALES = [Fraction(1, 2), Fraction(1, 3), Fraction(1, 4), Fraction(1, 8), 1, 2, 3, 4, Fraction(3, 2), 0.37]
+JAX_SHAPES = [(1, 7, 3), (12, 24, 3)]
+BORDERS = ["replicate", "symmetric"]
+
+
+def keys(x):
+    x = abs(x)
+    if x <= 1:
+        return 1.5 * x**3 - 2.5 * x**2 + 1
+    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x <= 2 else 0.0
+
+
+def oracle_matrix(n, scale, border):
+    """MATLAB's `contributions`, sample by sample, 1-based as there, for one axis of n samples: (m, n)."""
+    scale = Fraction(scale).limit_denominator(1000)
+    m = ceil(n * scale)
+    s = float(scale)
+    width = 4 / s if s < 1 else 4.0
+    matrix = np.zeros((m, n))
+    mirror = [*range(1, n + 1), *range(n, 0, -1)]
+    for x in range(1, m + 1):
+        u = float(Fraction(x) / scale + Fraction(1, 2) * (1 - 1 / scale))
+        left = floor(u - width / 2)
+        taps = range(left, left + ceil(width) + 2)
+        weights = [s * keys(s * (u - t)) if s < 1 else keys(u - t) for t in taps]
+        for t, weight in zip(taps, weights, strict=True):
+            index = min(max(t, 1), n) if border == "replicate" else mirror[(t - 1) % len(mirror)]
+            matrix[x - 1, index - 1] += weight / sum(weights)
+    return matrix
+
+
+def oracle(image, scale, border):
+    rows = oracle_matrix(image.shape[0], scale, border)
+    columns = oracle_matrix(image.shape[1], scale, border)
+    out = np.einsum("ij,jk...->ik...", rows, image.astype(np.float64))
+    if image.dtype == np.uint8:
+        out = np.clip(np.floor(out + 0.5), 0, 255)
+    out = np.einsum("ij,kj...->ki...", columns, out)
+    return np.clip(np.floor(out + 0.5), 0, 255).astype(np.uint8) if image.dtype == np.uint8 else out
+
+
+@pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="the benchmark images are not here")
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(("name", "count"), [("Set5", 5), ("Set14", 14)])
+def test_lr_of_the_benchmarks_bit_for_bit(name, count, scale):
+    files = sorted((BENCHMARKS / name / f"image_SRF_{scale}").glob("*_HR.png"))
+    assert len(files) == count
+    differing = []
+    for path in files:
+        hr = np.asarray(Image.open(path))  # Set14 has grey files, kept (H, W) here
+        lr = np.asarray(Image.open(path.with_name(path.name.replace("_HR", "_LR"))))
+        if not np.array_equal(imresize(hr, 1 / scale), lr):
+            differing.append(path.name)
+    assert differing == []  # no file of either set differs at any scale
+
+
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("scale", SCALES, ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7, 3), (5, 2, 1), (12, 24, 3), (37, 23)], ids=str)
+def test_equals_the_algorithm_written_out(shape, scale, border):
+    image = np.random.default_rng(0).uniform(-1, 2, shape)
+    expected = oracle(image, scale, border)
+    np.testing.assert_allclose(imresize(image, scale, border=border), expected, atol=1e-12)
+    if shape in JAX_SHAPES:
+        out = imresize_jax(image.astype(np.float32), scale, border=border)
+        np.testing.assert_allclose(out, expected, atol=3e-6)
+
+
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("scale", [Fraction(1, 2), Fraction(1, 4), 2, 4], ids=str)
+def test_uint8_equals_the_oracle_where_arithmetic_is_exact(scale, border):
+    """Noise overshoots, so the clip between the passes counts; at other scales sums decide ties."""
+    image = np.random.default_rng(1).choice(np.array([0, 1, 128, 254, 255], np.uint8), (43, 29, 3))
+    out = imresize(image, scale, border=border)
+    assert out.dtype == np.uint8
+    np.testing.assert_array_equal(out, oracle(image, scale, border))
+
+
+def test_uint8_is_rounded_after_each_pass():
+    image = np.random.default_rng(2).integers(0, 256, (64, 64), dtype=np.uint8)
+    rounded_once = np.clip(np.floor(imresize(image.astype(np.float64), 0.5) + 0.5), 0, 255)
+    assert np.any(imresize(image, 0.5) != rounded_once)
+
+
+@pytest.mark.parametrize(("size", "scale", "expected"), [(510, 1 / 3, 170), (511, 1 / 3, 171), (3, 1 / 8, 1)])
+def test_output_size_is_the_ceiling_of_the_fraction_meant(size, scale, expected):
+    assert imresize(np.zeros((size, 1)), scale).shape == (expected, 1)
+    assert imresize_jax(jnp.zeros((1, size, 1)), scale).shape == (1, expected, 1)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1 / 3, 2])
+def test_the_blocks_that_are_worked_on_do_not_show(scale):
+    """Wide images are resized a few rows at a time; a narrow part of one, away from its cuts, in one go."""
+    wide = np.random.default_rng(4).integers(0, 256, (300, 6000), dtype=np.uint8)
+    part = imresize(wide[:, :120], scale)
+    inside = slice(0, part.shape[1] - 12)
+    np.testing.assert_array_equal(imresize(wide, scale)[:, inside], part[:, inside])
+
+
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    scale=st.fractions(Fraction(1, 9), 5, max_denominator=9),
+    border=st.sampled_from(BORDERS),
+    value=st.integers(0, 255),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_flat_image_stays_flat(height, width, scale, border, value):
+    """The weights are a partition of unity at every scale, size and border."""
+    flat = np.full((height, width), value, np.uint8)
+    out = imresize(flat, scale, border=border)
+    assert out.shape == (ceil(height * scale), ceil(width * scale))
+    assert np.all(out == value)
+    np.testing.assert_allclose(imresize(flat.astype(float), scale, border=border), value, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale", SCALES, ids=str)
+def test_a_ramp_stays_a_ramp_away_from_the_borders(scale):
+    """Keys' kernel reproduces polynomials of degree 1 at the sample positions (i + 1/2) / scale - 1/2.
+
+    Normalised antialiased weights do so where they are symmetric, as for 1/n; 0.37 is off by a little.
+    """
+    ramp = np.arange(120.0)[:, None].repeat(2, 1)
+    out = imresize(ramp, scale)[:, 0]
+    position = (np.arange(len(out)) + 0.5) / float(scale) - 0.5
+    inside = (position > 20) & (position < 100)
+    np.testing.assert_allclose(out[inside], position[inside], atol=0.05 if scale == 0.37 else 1e-9)
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_mirrored_and_transposed_images_commute(border):
+    image = np.random.default_rng(5).uniform(size=(24, 36, 3))
+    for scale in (Fraction(1, 2), Fraction(1, 3), 2):
+        out = imresize(image, scale, border=border)
+        np.testing.assert_allclose(
+            imresize(image[::-1, ::-1], scale, border=border)[::-1, ::-1], out, atol=1e-12
+        )
+        np.testing.assert_allclose(
+            imresize(image.swapaxes(0, 1), scale, border=border).swapaxes(0, 1), out, atol=1e-12
+        )
+
+
+def test_dtype_and_range_of_floats_are_kept():
+    for dtype in (np.float16, np.float32, np.float64):
+        image = np.zeros((8, 8), dtype)
+        image[4:] = 1
+        out = imresize(image, 2)
+        assert out.dtype == dtype
+        assert out.min() < 0 and out.max() > 1
+
+
+@pytest.mark.parametrize("scale", [1 / 3, 2, 0.37])
+def test_jax_gradient_is_the_adjoint(scale):
+    """<A x, y> = <x, A' y>, with A' y taken by autodiff, and a finite difference, also in vmap."""
+    rng = np.random.default_rng(6)
+    resize = partial(imresize_jax, scale=scale)
+    x, direction = rng.normal(size=(2, 2, 11, 13, 3)).astype(np.float32)
+    out, pull = jax.vjp(resize, x)
+    y = rng.normal(size=out.shape).astype(np.float32)
+    (back,) = pull(y)
+    np.testing.assert_allclose(np.vdot(out, y), np.vdot(x, back), rtol=1e-4, atol=1e-3)
+    difference = np.vdot(resize(x + direction) - resize(x - direction), y) / 2
+    np.testing.assert_allclose(difference, np.vdot(back, direction), rtol=1e-3, atol=2e-3)
+    np.testing.assert_allclose(jax.vmap(resize)(x), out, atol=1e-6)
+
+
+def test_jax_takes_any_leading_axes_and_keeps_the_dtype():
+    x = jnp.asarray(np.random.default_rng(7).uniform(size=(2, 3, 8, 12, 1)), jnp.float32)
+    out = imresize_jax(x, 0.25)
+    assert out.shape == (2, 3, 2, 3, 1)
+    np.testing.assert_allclose(out[1, 2], imresize(np.asarray(x[1, 2]), 0.25), atol=1e-6)
+    half = imresize_jax(x.astype(jnp.bfloat16), 0.25)
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype(jnp.float32), out, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("image", "kwargs", "message"),
+    [
+        (np.zeros((4, 4)), {"scale": 2, "border": "reflect"}, "replicate, symmetric"),
+        (np.zeros((4, 4)), {"scale": 0}, "scale must be positive"),
+        (np.zeros((4, 4)), {"scale": float("nan")}, "scale must be positive"),
+        (np.zeros((4, 4), np.int32), {"scale": 2}, "int32"),
+        (np.zeros(4), {"scale": 2}, "shape"),
+        (np.zeros((0, 4)), {"scale": 2}, "empty"),
+    ],
+)
+def test_bad_arguments(image, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        imresize(image, **kwargs)
+    with pytest.raises(ValueError):
+        imresize_jax(image[..., None], **kwargs)

@@ -1,0 +1,130 @@
+"""Exit codes, which log lines people see, and pipes that are closed early."""
+
+import logging
+import os
+import sys
+
+import pytest
+from absl import logging as absl_logging
+
+import wdsr_jax
+from wdsr_jax.errors import UserError
+from wdsr_jax.system.console import ArgumentParser, run_command
+
+PACKAGE = os.path.dirname(wdsr_jax.__file__)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was():
+    loggers = logging.getLogger(), absl_logging.get_absl_logger()
+    before = [(list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate, logger.level = handlers, propagate, level
+
+
+def exit_code(main):
+    with pytest.raises(SystemExit) as ended:
+        run_command(main)
+    return ended.value.code
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize("returned, code", [(None, 0), (0, 0), (3, 3), (143, 143)])
+def test_what_main_returns_is_the_exit_code(returned, code):
+    assert exit_code(lambda: returned) == code
+
+
+def test_a_users_mistake_is_one_line(capsys):
+    assert exit_code(raising(UserError("x.png: damaged"))) == 1
+    assert capsys.readouterr() == ("", "error: x.png: damaged\n")
+    assert exit_code(raising(UserError("x.png: a library says\nthis\nand that"))) == 1
+    assert capsys.readouterr().err == "error: x.png: a library says this and that\n"
+
+
+def test_an_interrupt_ends_at_once_in_one_line(capsys, monkeypatch):
+    at_once = []
+    monkeypatch.setattr(os, "_exit", lambda code: at_once.append(code) or sys.exit(code))
+    assert exit_code(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+    assert exit_code(raising(SystemExit(143))) == 143
+    assert at_once == [130, 143]
+    assert exit_code(raising(SystemExit(0))) == 0  # after --help
+    assert exit_code(lambda: 143) == 143  # one that has unwound by itself
+    assert at_once == [130, 143]
+
+
+def test_a_mistake_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_command(raising(ZeroDivisionError()))
+
+
+def log_from(file, log, *args):
+    """Calls `log` as code in `file` would: absl and logging find out by the code object."""
+    exec(compile("log(*args)", file, "exec"), {"log": log, "args": args})
+
+
+def test_our_log_lines_are_plain_and_those_of_others_hidden(capsys):
+    # A checkout that is named like the package, with the virtual environment in it.
+    others = "/home/me/wdsr_jax/.venv/lib/python3.11/site-packages/orbax/checkpoint.py"
+    ours = os.path.join(PACKAGE, "data", "cache.py")
+
+    def main():
+        for log in (absl_logging.info, logging.getLogger("tensorboardX").info):
+            log_from(others, log, "hidden")
+        for log in (absl_logging.warning, logging.getLogger("tensorboardX").warning):
+            log_from(others, log, "hidden")
+        log_from(others, logging.getLogger("jax._src.xla_bridge").info, "hidden")
+        log_from(ours, absl_logging.info, "%d images", 3)
+        log_from(ours, absl_logging.warning, "left out: %s", "x.png")
+        log_from(others, absl_logging.error, "disk on fire")
+        log_from(others, logging.getLogger("tensorboardX").error, "so is the board")
+        log_from(others, logging.getLogger("jax._src.xla_bridge").warning, "no GPU used")
+
+    assert exit_code(main) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "3 images",
+        "warning: left out: x.png",
+        "error: disk on fire",
+        "error: so is the board",
+        "warning: no GPU used",
+    ]
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_closed_pipe_ends_in_silence(monkeypatch, tmp_path, stream):
+    """As in `... | head -1`: the reader is gone before all is written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(tmp_path / "other", "w+") as other:
+        monkeypatch.setattr(sys, "stdout", other)
+        monkeypatch.setattr(sys, "stderr", other)
+        pipe = os.fdopen(writer, "w")
+        monkeypatch.setattr(sys, stream, pipe)
+
+        def main():
+            print("a line", file=pipe, flush=stream == "stderr")
+
+        assert exit_code(main) == 141
+        pipe.close()  # what Python does at exit; it would raise BrokenPipeError
+        monkeypatch.undo()
+    assert (tmp_path / "other").read_text() == ""
+
+
+@pytest.mark.parametrize("argv", [["--scale=abc"], [], ["--scale=2", "--frobnicate"]])
+def test_a_wrong_command_line_is_one_line(argv, capsys):
+    parser = ArgumentParser(prog="test")
+    parser.add_argument("--scale", type=int, required=True)
+    assert exit_code(lambda: parser.parse_args(argv)) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert "--scale" in err or "--frobnicate" in err
+    assert err.endswith("; --help says more\n")

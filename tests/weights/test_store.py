@@ -1,0 +1,256 @@
+"""Weight files: what is saved comes back to the bit, and what is damaged is named."""
+
+import functools
+import json
+import resource
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax.traverse_util import flatten_dict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wdsr_jax.errors import UserError
+from wdsr_jax.models import create_model
+from wdsr_jax.weights import store as weights
+from wdsr_jax.weights.store import list_pretrained, load_pretrained, save_weights, start_from
+
+CONFIG = dict(name="wdsr_a", scale=2, filters=4, blocks=1, expansion=2)
+
+
+def params_like(seed=0, **fields):
+    """Random parameters of the network of CONFIG and `fields`."""
+    module = create_model(CONFIG | fields)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
+
+
+def assert_same_bits(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_weights(path, CONFIG, params_like())
+    return path
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        dict(name="wdsr_b", scale=3, mean=(0.5, 0.25, 0.125), dtype="bfloat16", res_scale=0.3, norm="none"),
+        dict(norm="batch"),
+        dict(name="edsr", scale=4, norm="batch"),
+    ],
+)
+def test_round_trip_is_exact(tmp_path, fields):
+    config = CONFIG | fields
+    path, params = tmp_path / "a.safetensors", params_like(**fields)
+    save_weights(str(path), ml_collections.ConfigDict(config), params)
+    module, loaded = load_pretrained(str(path))
+    assert module == create_model(config | {"dtype": "float32"})  # how it was trained does not matter
+    assert_same_bits(loaded, params)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+    # Any reader of safetensors finds them under their names.
+    first = "first" if config["name"] == "edsr" else "expand"
+    assert f"block_0.{first}.kernel" in safetensors.numpy.load_file(path)
+
+
+def test_load_by_workdir_and_by_shipped_name(tmp_path, file, monkeypatch):
+    module, params = load_pretrained(tmp_path)
+    assert module == create_model(CONFIG)
+    assert_same_bits(params, params_like())
+
+    monkeypatch.setattr(weights, "_SHIPPED", tmp_path)
+    assert list_pretrained() == ["model"]
+    assert load_pretrained("model")[0] == module
+    with pytest.raises(UserError, match=r"^wdsr-z: no such file .* \(those are: model\)$"):
+        load_pretrained("wdsr-z")
+
+
+def test_every_shipped_network_loads_and_its_name_ends_in_its_scale():
+    for name in list_pretrained():
+        module, _ = load_pretrained(name)
+        assert name.endswith(f"-x{module.scale}")
+
+
+def test_home_directory_is_expanded(tmp_path, file, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    load_pretrained("~/model.safetensors")
+
+
+def test_workdir_without_weights(tmp_path):
+    with pytest.raises(UserError, match=r"no model\.safetensors here; training writes it at its first"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["no/such/file", "x" * 300, "nul\0byte"])
+def test_what_does_not_exist(name):
+    with pytest.raises(UserError, match="no such file or workdir, nor a shipped model"):
+        load_pretrained(name)
+
+
+def rewrite(path, change=lambda tensors: None, metadata="unchanged"):
+    with safetensors.safe_open(path, framework="numpy") as file:
+        old = file.metadata()
+    tensors = dict(safetensors.numpy.load_file(path))
+    change(tensors)
+    metadata = old if metadata == "unchanged" else metadata
+    path.write_bytes(safetensors.numpy.save(tensors, metadata=metadata))
+
+
+def set_value(name, value):
+    return lambda tensors: tensors[name].ravel().__setitem__(3, value)
+
+
+DAMAGE = {
+    "empty": (lambda p: p.write_bytes(b""), "not a safetensors file"),
+    "zeros": (lambda p: p.write_bytes(bytes(p.stat().st_size)), "not a safetensors file"),
+    "text": (lambda p: p.write_text("Not found\n" * 99), "not a safetensors file"),
+    "html": (lambda p: p.write_text("<!DOCTYPE html>"), "not a safetensors file"),
+    "truncated": (lambda p: p.write_bytes(p.read_bytes()[:-100]), "not a safetensors file"),
+    "no metadata": (lambda p: rewrite(p, metadata=None), "metadata has no `model`"),
+    "other metadata": (lambda p: rewrite(p, metadata={"format": "pt"}), "metadata has no `model`"),
+    "bad JSON": (lambda p: rewrite(p, metadata={"model": "{"}), "metadata has no `model`"),
+    "a number": (lambda p: rewrite(p, metadata={"model": "3"}), "metadata has no `model`"),
+    "a list": (lambda p: rewrite(p, metadata={"model": "[]"}), "model.name is missing"),
+    "unknown model": (
+        lambda p: rewrite(p, metadata={"model": json.dumps(CONFIG | {"name": "srcnn"})}),
+        "srresnet, rdn, edrn, not 'srcnn'",
+    ),
+    "field of a later version": (
+        lambda p: rewrite(p, metadata={"model": json.dumps(CONFIG | {"window": 8})}),
+        "model.window: no such key",
+    ),
+    "another scale": (
+        lambda p: rewrite(p, metadata={"model": json.dumps(CONFIG | {"scale": 3})}),
+        "tensor skip.bias is (12,), not (27,)",
+    ),
+    "missing tensor": (lambda p: rewrite(p, lambda t: t.pop("head.scale")), "tensor head.scale is missing"),
+    "extra tensor": (
+        lambda p: rewrite(p, lambda t: t.update({"block_7.bias": t["head.bias"]})),
+        "tensor block_7.bias does not belong to the network",
+    ),
+    "misshapen tensor": (
+        lambda p: rewrite(p, lambda t: t.update({"head.kernel": t["head.kernel"][:1]})),
+        "tensor head.kernel is (1, 3, 3, 4), not (3, 3, 3, 4)",
+    ),
+    "NaN": (
+        lambda p: rewrite(p, set_value("block_0.project.kernel", np.nan)),
+        "tensor block_0.project.kernel holds values that are not finite",
+    ),
+    "infinity": (
+        lambda p: rewrite(p, set_value("tail.bias", -np.inf)),
+        "tensor tail.bias holds values that are not finite",
+    ),
+    "beyond float32": (
+        lambda p: rewrite(p, lambda t: t.update({"tail.bias": np.full(12, 1e300)})),
+        "tensor tail.bias holds values that are not finite",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damage_is_one_line_that_names_file_and_tensor(file, case):
+    damage, expected = DAMAGE[case]
+    damage(file)
+    with pytest.raises(UserError) as raised:
+        load_pretrained(file)
+    message = str(raised.value)
+    assert message.startswith(f"{file}: ")
+    assert expected in message
+    assert "\n" not in message
+
+
+@functools.cache
+def saved_bytes():
+    tensors = {k: np.asarray(v) for k, v in flatten_dict(params_like(), sep=".").items()}
+    return safetensors.numpy.save(tensors, metadata={"model": json.dumps(CONFIG)})
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_random_damage_is_never_a_traceback(tmp_path_factory, data):
+    content = bytearray(saved_bytes())
+    header = 8 + int.from_bytes(content[:8], "little")
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+        fails = pytest.raises(UserError)
+    else:
+        content[data.draw(st.integers(0, header - 1))] = data.draw(st.integers(0, 255))
+        fails = None
+    path = tmp_path_factory.mktemp("damaged") / "a.safetensors"
+    path.write_bytes(content)
+    if fails:
+        with fails:
+            load_pretrained(path)
+    else:
+        try:
+            load_pretrained(path)
+        except UserError as error:
+            assert str(error).startswith(f"{path}: ")
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, file):
+    before = file.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # as a full disk: the write stops midway
+    try:
+        with pytest.raises(UserError, match=rf"^{file}: cannot be written \(File too large\)$"):
+            save_weights(file, CONFIG, params_like(seed=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert file.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("folder", ["missing", "model.safetensors"])
+def test_save_where_no_file_can_be(file, folder):
+    path = file.parent / folder / "b.safetensors"
+    with pytest.raises(UserError, match=rf"^{path}: cannot be written \(No"):
+        save_weights(path, CONFIG, params_like())
+
+
+def test_start_from_another_scale_takes_head_and_blocks(file):
+    fresh = params_like(seed=5, scale=3)
+    params = start_from(fresh, file)
+    for layer in ("head", "block_0"):
+        assert_same_bits(params[layer], params_like()[layer])
+    for layer in ("tail", "skip"):
+        assert_same_bits(params[layer], fresh[layer])
+    assert_same_bits(fresh, params_like(seed=5, scale=3))  # left as it was
+
+
+def test_start_from_takes_the_statistics_of_batch_norm(tmp_path):
+    path, old = tmp_path / "a.safetensors", params_like(norm="batch")
+    save_weights(path, CONFIG | dict(norm="batch"), old)
+    started = start_from(params_like(seed=1, norm="batch", scale=3), path)
+    assert_same_bits(started["block_0"], old["block_0"])
+    # Under another norm they mean nothing: not one convolution of the block is taken.
+    new = params_like(seed=1)
+    assert_same_bits(start_from(new | {"head": old["head"]}, path)["block_0"], new["block_0"])
+
+
+def test_start_from_takes_convolutions_whole(tmp_path, file):
+    # `project` has biases and g of the same shape, but another kernel.
+    fresh = params_like(seed=5, expansion=3)
+    params = start_from(fresh, file)
+    assert_same_bits(params["block_0"], fresh["block_0"])
+    assert_same_bits(params["tail"], params_like()["tail"])
+    # Kernels without weight norm are w, not v.
+    plain = tmp_path / "plain.safetensors"
+    save_weights(plain, CONFIG | {"norm": "none"}, params_like(norm="none"))
+    with pytest.raises(UserError, match=rf"^{plain}: has no convolution of the shape and name"):
+        start_from(params_like(), plain)

@@ -1,0 +1,1 @@
+"""Images: files, pixels, MATLAB's bicubic, metrics, pictures of comparisons."""

@@ -1,0 +1,1 @@
+"""Applying networks: exact tiles, any size."""

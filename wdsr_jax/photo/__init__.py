@@ -1,0 +1,1 @@
+"""Photographs: read with all that belongs to them, upscaled, written."""

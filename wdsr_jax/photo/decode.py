@@ -1,0 +1,143 @@
+"""Pixels of image files of every kind as grey or RGB of 8 or 16 bits, with or without alpha."""
+
+import io
+import re
+import sys
+from collections.abc import Callable
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from wdsr_jax.errors import UserError
+from wdsr_jax.image.files import open_image
+from wdsr_jax.photo.tiff import Page, grey_alpha
+
+
+def read_channels(image: Image.Image, page: Page | None, again: Callable, name: str) -> np.ndarray:
+    """Loads the pixels as (H, W, C), uint8 or uint16: grey, grey and alpha, RGB, or RGB and alpha.
+
+    Args:
+        image: not loaded yet.
+        page: of a TIFF.
+        again: opens the image anew.
+        name: for messages.
+    """
+    mode = image.mode
+    raw_mode = _raw_mode(image)
+    if mode == "F":
+        raise UserError(f"{name}: floating-point pixels; save it with 8 or 16 bits")
+    if mode == "I" and image.format not in ("PPM", "PNG"):
+        raise UserError(f"{name}: 32-bit or signed integers; save it with 8 or 16 bits")
+    if mode.startswith("I"):
+        pixels = np.asarray(image).astype(np.uint16)[..., None]  # (H, W, 1)
+        if raw_mode == "I;12":
+            pixels = pixels << 4 | pixels >> 8
+        if page and page.number(262, 1) == 0:  # white is zero: Pillow leaves 16 bits as they are
+            pixels = ~pixels
+        return _with_key(pixels, image.info.get("transparency"))
+    if deep := re.fullmatch(r"(LA|RGB|RGBA|RGBX|RGBa);16([BLN])", raw_mode):
+        pixels = _deep(image, again, *deep.groups())
+        return _with_key(pixels, image.info.get("transparency"))
+    if mode in ("1", "L", "RGB"):
+        pixels = np.asarray(image.convert("L") if mode == "1" else image)
+        key = image.info.get("transparency") if image.format == "PNG" else None
+        if raw_mode in ("1", "L;2", "L;4") and key is not None:  # as Pillow scales the pixels
+            key = {"1": 255 * bool(key), "L;2": 85 * key, "L;4": 17 * key}[raw_mode]
+        return _with_key(pixels.reshape(*pixels.shape[:2], -1), key)  # (H, W, 1 or 3)
+    if mode in ("CMYK", "LAB"):
+        return np.asarray(_to_srgb(image))
+    image.load()  # a GIF says only then whether a colour is transparent
+    if mode in ("La", "LA"):
+        return np.asarray(image.convert("LA"))
+    return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+
+
+def _with_key(pixels: np.ndarray, key: int | tuple[int, ...] | None) -> np.ndarray:
+    """Adds an alpha channel where a colour (PNG's tRNS) means transparent."""
+    if key is None:
+        return pixels
+    opaque = (pixels != np.asarray(key)).any(axis=-1, keepdims=True)  # (H, W, 1)
+    return np.concatenate([pixels, opaque.astype(pixels.dtype) * np.iinfo(pixels.dtype).max], axis=-1)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the pixels of a PNG or TIFF lie in the file, in Pillow's words."""
+    if image.format not in ("PNG", "TIFF") or not image.tile:
+        return ""
+    arguments = image.tile[0].args
+    return arguments if isinstance(arguments, str) else arguments[0]
+
+
+def _unpacked(image: Image.Image, raw_mode: str) -> np.ndarray:
+    """Loads an image as if its pixels lay in the file in another way."""
+    image.tile = [
+        tile._replace(args=raw_mode if isinstance(tile.args, str) else (raw_mode, *tile.args[1:]))
+        for tile in image.tile
+    ]
+    return np.asarray(image)
+
+
+def _deep(image: Image.Image, again: Callable, channels: str, order: str) -> np.ndarray:
+    """Loads colours of 16 bits, of which Pillow keeps the upper 8, as (H, W, C) uint16.
+
+    Read in the wrong byte order, the file yields the lower 8.
+
+    Args:
+        image: not loaded yet.
+        again: opens it anew.
+        channels: LA, RGB, RGBA, RGBX (X is not for use) or RGBa (colours multiplied by alpha).
+        order: B for big-endian, L for little-endian, N for this machine's.
+    """
+    if channels == "LA":  # of PNG; four bytes a pixel, as RGBA has
+        return np.ascontiguousarray(_unpacked(image, "RGBA")).view(">u2").astype(np.uint16)
+    stored = channels.replace("a", "A")
+    upper, lower = "BL" if order == "B" or (order == "N" and sys.byteorder == "big") else "LB"
+    high = _unpacked(image, f"{stored};16{upper}")
+    pixels = np.empty((*high.shape, 2), np.uint8)
+    pixels[..., 1] = high
+    del high
+    with again() as other:
+        pixels[..., 0] = _unpacked(other, f"{stored};16{lower}")
+    pixels = pixels.view("<u2")[..., 0].astype(np.uint16, copy=False)  # (H, W, C)
+    if channels == "RGBa":
+        for row in pixels:
+            alpha = row[:, 3:].astype(np.float64)
+            colours = row[:, :3] * (65535 / np.maximum(alpha, 1))
+            row[:, :3] = np.minimum(colours + 0.5, 65535)
+    return pixels
+
+
+def read_apart(files: list[BinaryIO], page: Page, name: str) -> np.ndarray:
+    """The channels of `grey_pages`: (H, W, C) uint16."""
+    channels = []
+    for file in files:
+        with open_image(file, name) as image:
+            channels.append(np.asarray(image).astype(np.uint16))
+    pixels = grey_alpha(channels[0], page) if len(files) == 1 else np.stack(channels, axis=-1)
+    if page.number(262, 1) == 0:  # white is zero
+        pixels[..., 0] = ~pixels[..., 0]
+    return pixels
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """CMYK or Lab to sRGB; CMYK without a profile by its complement."""
+    profile = image.info.get("icc_profile") or b""
+    image.load()
+    try:
+        if image.mode == "LAB":
+            source = ImageCms.createProfile("LAB")
+        elif profile[16:20] == b"CMYK":
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        else:
+            return image.convert("RGB")
+        return ImageCms.profileToProfile(
+            image,
+            source,
+            ImageCms.createProfile("sRGB"),
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, OSError):  # a damaged profile
+        return image.convert("RGB")

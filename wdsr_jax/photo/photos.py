@@ -1,0 +1,308 @@
+"""Photographs with all that belongs to them: read upright, written enlarged.
+
+What comes in: PNG, JPEG (and the phones' MPO), TIFF, WebP, AVIF, JPEG 2000, BMP, GIF and PPM, of 8 or 16
+bits, grey, RGB, palette, CMYK or Lab, with or without alpha. What goes out: the formats of `OUTPUT_FORMATS`,
+BMP and PPM. 16 bits stay 16 bits from PNG and TIFF to PNG and TIFF, and become 8 elsewhere.
+"""
+
+import io
+import os
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from wdsr_jax.errors import UserError
+from wdsr_jax.image.files import dihedral, encoding, open_file, open_image, reading, save
+from wdsr_jax.photo.decode import read_apart, read_channels
+from wdsr_jax.photo.exif import ORIENTATION, PREFIX, exif_with_size, xmp_with_size
+from wdsr_jax.photo.metadata import SEGMENT, Metadata, jpeg_iptc, png_chunks, read_metadata
+from wdsr_jax.photo.png import write_png
+from wdsr_jax.photo.rows import interleaved, row_ranges
+from wdsr_jax.photo.tiff import ICC_PROFILE, IPTC, XMP, Page, first_page, grey_pages, write_tiff
+from wdsr_jax.system.files import replacing
+
+# By EXIF's number: the symmetry (see `dihedral`) that turns the stored pixels upright.
+_UPRIGHT = {2: 1, 3: 3, 4: 2, 5: 4, 6: 6, 7: 7, 8: 5}
+_MOST_STREAM = 2**31  # bytes read from a pipe
+
+
+class Photo(NamedTuple):
+    """A photograph.
+
+    Attributes:
+        pixels: (H, W, 1) grey or (H, W, 3) RGB, uint8 or uint16, upright.
+        alpha: (H, W) of the same type, straight (not multiplied into the pixels); None: the file has none.
+        metadata: what else the file holds.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    metadata: Metadata = Metadata()
+
+
+class _Format(NamedTuple):
+    suffixes: tuple[str, ...]
+    side: int  # most pixels a side
+    area: int = 2**62  # most pixels
+    alpha: bool = False
+
+
+_FORMATS = {
+    "png": _Format((".png",), 2**31 - 1, alpha=True),
+    "jpeg": _Format((".jpg", ".jpeg", ".jpe", ".jfif"), 65_500),  # libjpeg's
+    # WebP holds 512 KB of how its blocks are coded: far above this size libwebp fails, after minutes.
+    "webp": _Format((".webp",), 16_383, 2**27, alpha=True),
+    "tiff": _Format((".tif", ".tiff"), 2**31 - 1, alpha=True),
+    "avif": _Format((".avif",), 32_768, 2**28, alpha=True),  # what libavif reads, and so browsers
+    "bmp": _Format((".bmp",), 2**31 - 1, 2**30),
+    "ppm": _Format((".ppm", ".pgm", ".pnm"), 2**31 - 1),
+}
+OUTPUT_FORMATS = {name: _FORMATS[name].suffixes[0] for name in ("png", "jpeg", "webp", "tiff", "avif")}
+_DEFAULT_QUALITY = {"jpeg": 92, "webp": 90, "avif": 80}
+
+
+def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> Photo:
+    """Reads a photograph and turns it upright.
+
+    1-bit images become grey; palettes become RGB, with alpha if a colour is transparent; CMYK and Lab become
+    sRGB, CMYK by the profile that the file holds, if any. Of files with a second, lesser picture (gain map,
+    thumbnail, mask) the first is read.
+
+    Args:
+        file: path, or a file open for reading in binary mode, such as `sys.stdin.buffer`.
+        name: for messages; None: the path.
+
+    Raises:
+        UserError: there is no such file, or it is no regular file, empty, damaged, of no known format,
+            animated, of several pages, of more than 178 megapixels, or its pixels are no integers of up to 16
+            bits.
+    """
+    name = str(file) if name is None else name
+    is_path = isinstance(file, str | os.PathLike)
+    with reading(name), open_file(file) if is_path else nullcontext(_seekable(file, name)) as stream:
+        page = _page(stream, name)
+        apart = grey_pages(stream, page) if page else []
+
+        def again() -> Image.Image:
+            image = open_image(stream, name)
+            if page:
+                image.seek(page.index)
+            return image
+
+        with open_image(apart[0], name) if apart else again() as image:
+            if page is None and image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+                raise UserError(
+                    f"{name}: {image.n_frames} frames; animations are not enlarged, save the frame you want"
+                )
+            if apart:
+                channels = read_apart(apart, page, name)
+                turned = _UPRIGHT.get(page.number(ORIENTATION, 1), 0)
+            else:
+                channels = read_channels(image, page, again, name)
+                turned = 0 if page else _turn(image)  # Pillow turns TIFF itself
+            upright = np.ascontiguousarray(dihedral(channels, turned))  # (H, W, C)
+            colours = channels.shape[-1] - 1 | 1  # 1 of 1 and 2, 3 of 3 and 4
+            metadata = read_metadata(image, stream, page, colours)
+    if colours == upright.shape[-1]:
+        return Photo(upright, None, metadata)
+    return Photo(np.ascontiguousarray(upright[..., :-1]), np.ascontiguousarray(upright[..., -1]), metadata)
+
+
+def write_photo(path: str | os.PathLike, photo: Photo, *, quality: int | None = None) -> None:
+    """Writes a photograph, in the format that the ending names; the file appears whole or not at all.
+
+    Args:
+        path: ends in .png, .jpg, .webp, .tif, .avif, .bmp or .ppm, or another ending of these formats.
+        photo: what to write. Its metadata is brought up to its size. Formats without alpha show it on white.
+        quality: 1 to 100, for JPEG (None: 92), WebP (90) and AVIF (80); from 90 on with full resolution of
+            colour in JPEG and AVIF. The other formats are lossless.
+
+    Raises:
+        UserError: the ending is of no such format, the image is too large for it, or the disk is full, etc.
+    """
+    output_format = format_of(path)
+    with encoding(str(path)):
+        check_size(path, output_format, *photo.pixels.shape[1::-1])
+        with replacing(path) as file:
+            _encode(file, photo, output_format, quality)
+
+
+def encode_photo(
+    file: BinaryIO, photo: Photo, *, format: str, quality: int | None = None, name: str = "-"
+) -> None:
+    """`write_photo` to an open file, which may be a pipe, such as `sys.stdout.buffer`.
+
+    Args:
+        file: open for writing in binary mode.
+        photo: see `write_photo`.
+        format: a key of `OUTPUT_FORMATS`.
+        quality: see `write_photo`.
+        name: for messages.
+
+    Raises:
+        UserError: the image is too large for the format, or the file cannot be written.
+    """
+    with encoding(name):
+        check_size(name, format, *photo.pixels.shape[1::-1])
+        if format == "tiff":  # its head is written last
+            with tempfile.TemporaryFile() as whole:
+                _encode(whole, photo, format, quality)
+                whole.seek(0)
+                while block := whole.read(2**20):
+                    file.write(block)
+        else:
+            _encode(file, photo, format, quality)
+        file.flush()
+
+
+def format_of(path: str | os.PathLike) -> str:
+    """The format (key of `OUTPUT_FORMATS`, "bmp" or "ppm") that an ending names.
+
+    Raises:
+        UserError: none of them.
+    """
+    suffix = Path(path).suffix.lower()
+    for name, output_format in _FORMATS.items():
+        if suffix in output_format.suffixes:
+            return name
+    known = ", ".join(OUTPUT_FORMATS.values())
+    raise UserError(f"{path}: no image format that can be written ends in {suffix!r}; use one of {known}")
+
+
+def check_size(name: str | os.PathLike, format: str, width: int, height: int) -> None:
+    """Raises UserError where a format cannot hold an image of that many pixels.
+
+    Args:
+        name: of the file, for the message.
+        format: see `format_of`.
+        width: pixels.
+        height: pixels.
+    """
+    limits = _FORMATS[format]
+    if max(width, height) > limits.side:
+        limit = f"{limits.side} a side"
+    elif width * height > limits.area:
+        limit = f"{limits.area / 1e6:.0f} million"
+    else:
+        return
+    words = f"{width} x {height} pixels are too many for {format.upper()} (at most {limit}); use .png or .tif"
+    raise UserError(f"{name}: {words}")
+
+
+# Reading.
+
+
+def _seekable(file: BinaryIO, name: str) -> BinaryIO:
+    if file.seekable():
+        return file
+    whole = io.BytesIO()
+    while block := file.read(2**20):
+        if whole.tell() > _MOST_STREAM:
+            raise UserError(f"{name}: more than {_MOST_STREAM // 2**30} GB; not read")
+        whole.write(block)
+    return whole
+
+
+def _page(file: BinaryIO, name: str) -> Page | None:
+    """The page of a TIFF to read; None where it is another format."""
+    file.seek(0)
+    head = file.read(10)
+    if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return None
+    if head[:4] == b"MM\0+":
+        raise UserError(f"{name}: big-endian BigTIFF is not read; save it anew")
+    page, count = first_page(file)
+    if page is None or head[8:] == b"CR" or 0xC612 in page.tags:  # thumbnails only, Canon's CR2, DNG
+        raise UserError(f"{name}: camera raw is not read; develop it to TIFF first")
+    if count > 1:
+        raise UserError(f"{name}: {count} pages; save the page you want as a file of its own")
+    return page
+
+
+def _turn(image: Image.Image) -> int:
+    """The symmetry (see `dihedral`) that turns the image upright."""
+    try:
+        return _UPRIGHT.get(image.getexif().get(ORIENTATION), 0)
+    except Exception:  # damaged EXIF: the picture may be whole
+        return 0
+
+
+# Writing.
+
+
+def _encode(file: BinaryIO, photo: Photo, output_format: str, quality: int | None) -> None:
+    pixels, alpha, metadata = photo
+    height, width, colours = pixels.shape
+    exif = exif_with_size(metadata.exif, width, height)
+    xmp = xmp_with_size(metadata.xmp, width, height)
+    if output_format == "png":
+        return write_png(file, pixels, alpha, png_chunks(metadata, exif, xmp))
+    if output_format == "tiff":
+        others = {ICC_PROFILE: metadata.icc, XMP: xmp, IPTC: metadata.iptc}
+        return write_tiff(file, pixels, alpha, exif=exif, dpi=metadata.dpi, others=others)
+
+    icc, grey_to_srgb = metadata.icc, None
+    coloured = output_format == "webp" or (
+        output_format == "avif" and alpha is not None
+    )  # grey becomes R = G = B
+    if coloured and colours == 1 and icc:  # ... which a profile for grey does not fit
+        icc, grey_to_srgb = b"", _grey_to_srgb(icc)
+    image = _image(pixels, alpha, _FORMATS[output_format].alpha, grey_to_srgb)
+    options: dict = {}
+    if output_format in _DEFAULT_QUALITY:
+        options |= {"quality": _DEFAULT_QUALITY[output_format] if quality is None else quality}
+        options |= {"icc_profile": icc, "exif": exif, "xmp": xmp}
+    if output_format == "jpeg":
+        options["subsampling"] = "4:4:4" if options["quality"] >= 90 else "4:2:0"
+        options["exif"] = PREFIX + exif if 0 < len(exif) <= SEGMENT - len(PREFIX) else b""
+        options["xmp"] = xmp if len(xmp) <= SEGMENT - 29 else b""  # 29: the segment's name
+        options["comment"] = metadata.comment[:SEGMENT]
+        options["extra"] = jpeg_iptc(metadata.iptc)
+    if output_format == "avif" and colours == 3:
+        options["subsampling"] = "4:4:4" if options["quality"] >= 90 else "4:2:0"
+    if output_format in ("jpeg", "bmp") and metadata.dpi:
+        options["dpi"] = metadata.dpi
+    save(image, file, output_format.upper(), **{key: value for key, value in options.items() if value != b""})
+    return None
+
+
+def _image(
+    pixels: np.ndarray, alpha: np.ndarray | None, keep_alpha: bool, table: np.ndarray | None
+) -> Image.Image:
+    """Pillow's image of 8 bits, made block by block: beside it there is no copy of the pixels.
+
+    Args:
+        pixels: (H, W, 1) or (H, W, 3), uint8 or uint16.
+        alpha: (H, W) or None.
+        keep_alpha: else it is shown on white.
+        table: (256,) what to write for each grey; None: the greys themselves.
+    """
+    height, width, colours = pixels.shape
+    with_alpha = keep_alpha and alpha is not None
+    image = Image.new({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[colours + with_alpha], (width, height))
+    for start, stop in row_ranges(pixels):
+        rows = interleaved(pixels, alpha, start, stop)  # (rows, W, C)
+        if rows.dtype == np.uint16:
+            rows = ((rows.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        if table is not None:
+            rows = np.concatenate([table[rows[..., :1]], rows[..., 1:]], axis=-1)
+        if alpha is not None and not keep_alpha:
+            cover = rows[..., -1:].astype(np.uint32)
+            rows = ((rows[..., :-1] * cover + 255 * (255 - cover) + 127) // 255).astype(np.uint8)
+        image.paste(Image.fromarray(rows[..., 0] if rows.shape[-1] == 1 else rows), (0, start))
+    return image
+
+
+def _grey_to_srgb(profile: bytes) -> np.ndarray | None:
+    """(256,) uint8: for each grey of a profile that of sRGB; None where the profile is damaged."""
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        srgb = ImageCms.profileToProfile(ramp, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return None
+    return np.asarray(srgb)[0, :, 1]

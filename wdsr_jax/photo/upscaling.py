@@ -1,0 +1,127 @@
+"""Enlarging a photograph as it is: grey, transparent, of 8 or 16 bits, and to any size."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+from PIL import Image
+
+from wdsr_jax.image.files import from_float, to_float
+from wdsr_jax.inference.tiles import upscale
+from wdsr_jax.photo.photos import Photo
+
+# RMS and maximum, in levels of 8 bits, by which the bicubic downscale of the result misses the input.
+Residual = tuple[float, float]
+
+
+def target_size(
+    size: tuple[int, int],
+    *,
+    scale: float | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    megapixels: float | None = None,
+) -> tuple[int, int]:
+    """Height and width of the result for a photograph of `size` (H, W).
+
+    One of `scale`, `megapixels` and `width`/`height` is given; of the latter, a side that is not given
+    follows from the photograph's proportions.
+    """
+    if width or height:
+        scale = (width or math.inf) / size[1], (height or math.inf) / size[0]
+        return height or _round(size[0] * scale[0]), width or _round(size[1] * scale[1])
+    if megapixels:
+        scale = math.sqrt(megapixels * 1e6 / (size[0] * size[1]))
+    return _round(size[0] * scale), _round(size[1] * scale)
+
+
+def _round(side: float) -> int:
+    return max(1, math.floor(side + 0.5))
+
+
+def enlarge(
+    photo: Photo,
+    module: nn.Module | None,
+    params: Any,
+    size: tuple[int, int],
+    *,
+    consistent: bool = False,
+    on_pixels: Callable[[float], Any] = lambda count: None,
+    **options: Any,
+) -> tuple[Photo, list[Residual]]:
+    """Enlarges a photograph by the network, then resamples it (Lanczos) to the size asked for.
+
+    Grey stays grey. Colours go through the network premultiplied with alpha, so that what transparent pixels
+    hide does not bleed into their neighbours, and alpha goes through it as a grey image.
+
+    Args:
+        photo: of 8 or 16 bits, which the result has as well.
+        module: the network; None to resample only, for a size that is not larger.
+        params: its parameters.
+        size: (H', W') of the result.
+        consistent: whether to project the network's result onto the images whose bicubic downscale is the
+            photograph (`backprojection.project`).
+        on_pixels: as for `upscale`.
+        **options: of `upscale`.
+
+    Returns:
+        The photograph enlarged, and with `consistent` the residual before and after, else an empty list.
+    """
+    residuals: list[Residual] = []
+
+    def network(image: np.ndarray, share: float) -> np.ndarray:
+        """(H, W, 3) of any type by the network; `share` is this pass's part of the work."""
+        if module is None:
+            return image
+        lr = to_float(image) if consistent else image
+        sr = upscale(module, params, lr, on_pixels=lambda count: on_pixels(count * share), **options)
+        if not consistent:
+            return sr
+        from wdsr_jax.inference.backprojection import project, residual
+
+        projected = project(sr, lr)
+        if not residuals:  # of the colours, not of alpha, and as they are written
+            written = (to_float(from_float(x, photo.pixels.dtype)) for x in (sr, projected))
+            residuals.extend(residual(x * 255, lr * 255) for x in written)
+        return from_float(projected, image.dtype)
+
+    pixels, alpha = photo.pixels, photo.alpha
+    grey = pixels.shape[2] == 1
+    rgb = np.repeat(pixels, 3, axis=2) if grey else pixels  # (H, W, 3)
+    if alpha is None or alpha.min() == np.iinfo(alpha.dtype).max:
+        enlarged = _resample(network(rgb, 1), size)
+        if alpha is not None:
+            alpha = np.full(size, np.iinfo(alpha.dtype).max, alpha.dtype)
+    else:
+        opacity = to_float(alpha)[..., None]  # (H, W, 1)
+        colours = _resample(network(to_float(rgb) * opacity, 0.5), size)
+        opacity = _resample(network(np.repeat(opacity, 3, axis=2), 0.5), size).mean(axis=2, keepdims=True)
+        visible = opacity > 0.5 / np.iinfo(alpha.dtype).max
+        colours = np.divide(colours, opacity, out=np.zeros_like(colours), where=visible)
+        enlarged, alpha = from_float(colours, pixels.dtype), from_float(opacity[..., 0], alpha.dtype)
+    if grey:
+        enlarged = _mean_of_channels(enlarged)
+    return photo._replace(pixels=enlarged, alpha=alpha), residuals
+
+
+def _mean_of_channels(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) to (H, W, 1), the same unsigned type; in integers, as images may be large."""
+    total = image.sum(axis=2, keepdims=True, dtype=np.uint16 if image.dtype == np.uint8 else np.uint32)
+    return ((total + 1) // 3).astype(image.dtype)
+
+
+def _resample(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) to (H', W', 3) by Pillow's antialiased Lanczos filter; uint8, uint16 or float32 stays so."""
+    if image.shape[:2] == size:
+        return image
+    if image.dtype == np.uint8:
+        return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
+    planes = [  # Pillow has no 16-bit RGB
+        Image.fromarray(plane.astype(np.float32)).resize(size[::-1], Image.Resampling.LANCZOS)
+        for plane in np.moveaxis(image, 2, 0)
+    ]
+    resized = np.stack(planes, axis=2)
+    whole = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+    return from_float(resized / whole, image.dtype)

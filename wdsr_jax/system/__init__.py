@@ -1,0 +1,1 @@
+"""What surrounds the program: processes, files, memory, the terminal."""

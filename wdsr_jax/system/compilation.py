@@ -1,0 +1,41 @@
+"""Compiled programs kept on disk, so that a command's second start does not compile again."""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+import jax
+
+from wdsr_jax.system.files import default_cache_dir
+
+
+def keep_compilations() -> None:
+    """Turns on JAX's cache of compiled programs, in a folder of `default_cache_dir()`.
+
+    A folder that JAX_COMPILATION_CACHE_DIR names is used as it is; where no folder can be written, nothing is
+    kept.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        try:
+            # JAX's key does not say for which processor it compiled, and homes are shared between machines.
+            folder = default_cache_dir() / f"compiled-{_processor()}"
+            folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, RuntimeError):  # RuntimeError: no home
+            return
+        if not os.access(folder, os.W_OK):
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    # By default programs that compile in under a second are not kept: a start has dozens of them.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def _processor() -> str:
+    """Names the instruction sets of this processor, in 8 hexadecimal digits."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        features = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+    except OSError:  # not Linux
+        features = [platform.machine(), platform.processor()]
+    return hashlib.sha256("\n".join(features).encode()).hexdigest()[:8]

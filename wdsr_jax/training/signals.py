@@ -1,0 +1,47 @@
+"""Stopping a run by SIGTERM or Ctrl-C without losing work."""
+
+import functools
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from wdsr_jax.evaluation.benchmark import Example
+
+
+@contextmanager
+def catch_signals() -> Iterator[list[int]]:
+    """A list that gets the first SIGTERM or SIGINT; the second of them exits at once."""
+    received: list[int] = []
+
+    def handle(number: int, _: Any) -> None:
+        if received:
+            sys.exit(128 + number)
+        received.append(number)
+        logging.info("%s: finishing the step and saving", signal.Signals(number).name)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Stopped(Exception):
+    """A signal came while images were evaluated."""
+
+
+def until_signal(examples: Sequence[Example], signals: Sequence[int]) -> list[Example]:
+    """The same images; loading one of them after a signal raises `Stopped`."""
+
+    def load(example: Example) -> tuple[np.ndarray, np.ndarray]:
+        if signals:
+            raise Stopped
+        return example.load()
+
+    return [example._replace(load=functools.partial(load, example)) for example in examples]

@@ -1,0 +1,1 @@
+"""Videos: decoded, upscaled, encoded."""

@@ -1,0 +1,1 @@
+"""Weight files: this package's and other projects'."""

@@ -1,0 +1,196 @@
+"""Weight files: parameters as safetensors, with the network's config in the metadata."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from wdsr_jax.errors import UserError
+from wdsr_jax.models import create_model
+from wdsr_jax.system.files import write_whole
+
+WORKDIR_FILE = "model.safetensors"  # the best weights of a training run, in its workdir
+PSNR_FILE = "psnr.safetensors"  # beside it where a discriminator took part: those that it began with
+_SHIPPED = Path(__file__).parents[1] / "pretrained"
+
+
+def save_weights(
+    path: str | os.PathLike, model_config: Mapping[str, Any], params: Any, psnr_rgb: float | None = None
+) -> None:
+    """Writes parameters and `config.model` to a safetensors file; it appears whole or not at all.
+
+    Tensors are named by their path in the tree, such as `block_0.expand.kernel`.
+
+    Args:
+        path: of the file.
+        model_config: the section model of a config.
+        params: parameters of that network.
+        psnr_rgb: validation PSNR (protocol `ntire`), for `recorded_psnr`.
+
+    Raises:
+        UserError: the folder is missing, read-only or full.
+    """
+    tensors = {k: np.ascontiguousarray(v) for k, v in flatten_dict(jax.device_get(params), sep=".").items()}
+    # In which dtype to compute is the user's choice, not the weights': load_pretrained gives float32.
+    fields = {key: value for key, value in model_config.items() if key != "dtype"}
+    metadata = {"model": json.dumps(fields)} | ({} if psnr_rgb is None else {"psnr_rgb": repr(psnr_rgb)})
+    data = safetensors.numpy.save(tensors, metadata=metadata)
+    write_whole(path, data)
+
+
+def recorded_psnr(path: str | os.PathLike) -> float:
+    """The PSNR that `save_weights` was given; -inf where the file is missing, damaged or records none."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return float((file.metadata() or {})["psnr_rgb"])
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError):
+        return -math.inf
+
+
+def load_pretrained(name_or_path: str | os.PathLike) -> tuple[nn.Module, Any]:
+    """Loads a network and its parameters.
+
+    Args:
+        name_or_path: a shipped name (see `list_pretrained`), a weights file, or the workdir of a
+            training run, whose best weights by validation PSNR are taken.
+
+    Returns:
+        module and params, for `module.apply({"params": params}, lr)`; lr is (B, H, W, 3) in [0, 1].
+
+    Raises:
+        UserError: there is no such file or name, or the file does not hold a network of this package.
+    """
+    path = Path(name_or_path).expanduser()
+    if str(name_or_path) in list_pretrained():
+        path = _SHIPPED / f"{name_or_path}.safetensors"
+    elif os.path.isdir(path):  # False, where Path.is_dir raises, for what cannot be a path
+        path = path / WORKDIR_FILE
+        if not path.exists():
+            raise UserError(
+                f"{path.parent}: no {WORKDIR_FILE} here; training writes it at its first evaluation"
+            )
+    elif not os.path.exists(path):
+        names = ", ".join(list_pretrained()) or "none"
+        raise UserError(f"{name_or_path}: no such file or workdir, nor a shipped model (those are: {names})")
+    return _load_weights(path)
+
+
+def load_between(name_or_path: str | os.PathLike, perceptual: float) -> tuple[nn.Module, Any]:
+    """The network between what a fine-tuning with a discriminator began with and what it ended with.
+
+    A parameter is `(1 - perceptual) * before + perceptual * after` (ESRGAN, arXiv:1809.00219, section 3.4).
+
+    Args:
+        name_or_path: workdir of the fine-tuning, or its weights file, with `psnr.safetensors` beside it.
+        perceptual: from 0, the network trained for PSNR, to 1.
+
+    Raises:
+        UserError: as `load_pretrained`, or there is no `psnr.safetensors` of the same network.
+    """
+    module, after = load_pretrained(name_or_path)
+    path = Path(name_or_path).expanduser()
+    path = (path if path.is_dir() else path.parent) / PSNR_FILE
+    if not path.exists():
+        raise UserError(f"--perceptual: {name_or_path} was not fine-tuned with a discriminator (no {path})")
+    other, before = load_pretrained(path)
+    if other != module:
+        raise UserError(f"{path}: is of another network than {name_or_path}")
+    return module, jax.tree.map(lambda x, y: (1 - perceptual) * x + perceptual * y, before, after)
+
+
+def start_from(params: Any, name_or_path: str | os.PathLike, *, whole: bool = False) -> Any:
+    """Parameters for fine-tuning: the layers that another network has in the same shape, from there.
+
+    A network of another scale gives its head and blocks; tail and skip stay as initialised. A layer is taken
+    whole or not at all: a kernel would be another filter under a g of its own.
+
+    Args:
+        params: freshly initialised, of the network to train.
+        name_or_path: as for `load_pretrained`.
+        whole: whether every layer has to be there in the same shape.
+
+    Raises:
+        UserError: as `load_pretrained`, or nothing fits, or not all does that has to.
+    """
+    _, other = load_pretrained(name_or_path)
+    old, new = (flatten_dict(tree, sep=".", is_leaf=_is_layer) for tree in (other, params))
+    fitting = {
+        name: layer for name, layer in old.items() if name in new and _shapes(layer) == _shapes(new[name])
+    }
+    if not any("kernel" in layer for layer in fitting.values()):
+        raise UserError(f"{name_or_path}: has no convolution of the shape and name of this network's")
+    if whole and (others := sorted(new.keys() - fitting.keys())):
+        raise UserError(
+            f"{name_or_path}: is another network than config.model: {others[0]} is not there in the same "
+            "shape; a discriminator fine-tunes the network that was trained before"
+        )
+    return unflatten_dict(new | fitting, sep=".")
+
+
+def _is_layer(_: Any, node: Mapping[str, Any]) -> bool:
+    return not any(isinstance(child, Mapping) for child in node.values())
+
+
+def _shapes(layer: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in layer.items()}
+
+
+def list_pretrained() -> list[str]:
+    """Names of the weights that ship with the package, for `load_pretrained`."""
+    return sorted(path.stem for path in _SHIPPED.glob("*.safetensors"))
+
+
+def param_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter of a network, by the name that `save_weights` gives it."""
+    init = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    return {name: leaf.shape for name, leaf in flatten_dict(init["params"], sep=".").items()}
+
+
+def finite_float32(path: str | os.PathLike, name: str, tensor: np.ndarray) -> np.ndarray:
+    """A tensor of a weights file as float32.
+
+    Raises:
+        UserError: it holds NaN or infinity; names the file and the tensor.
+    """
+    with np.errstate(over="ignore"):  # a float64 beyond float32 is found as the infinity it becomes
+        tensor = tensor.astype(np.float32)
+    if not np.isfinite(tensor).all():
+        raise UserError(f"{path}: tensor {name} holds values that are not finite")
+    return tensor
+
+
+def _load_weights(path: Path) -> tuple[nn.Module, Any]:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    # AttributeError and TypeError: of element types that NumPy does not know.
+    except (safetensors.SafetensorError, OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: not a safetensors file that can be read ({error})") from None
+    try:
+        module = create_model(json.loads(metadata["model"]))
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: its metadata has no `model` with the config of a network") from None
+    except UserError as error:
+        raise UserError(f"{path}: its metadata name no network of wdsr_jax ({error})") from None
+
+    expected = param_shapes(module)
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors:
+            raise UserError(f"{path}: tensor {name} is missing")
+        if name not in expected:
+            raise UserError(f"{path}: tensor {name} does not belong to the network")
+        if tensors[name].shape != expected[name]:
+            raise UserError(f"{path}: tensor {name} is {tensors[name].shape}, not {expected[name]}")
+        tensors[name] = finite_float32(path, name, tensors[name])
+    return module, unflatten_dict({name: jnp.asarray(t) for name, t in tensors.items()}, sep=".")
