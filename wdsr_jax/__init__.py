@@ -1,15 +1,21 @@
 """WDSR image super-resolution in JAX and Flax.
 
-model, params = wdsr_jax.load_pretrained("runs/x4")
+model, params = wdsr_jax.load_pretrained("wdsr-a-16-x4")
 sr = model.apply({"params": params}, lr)  # lr (B, H, W, 3) in [0, 1]; a pure function
 image = wdsr_jax.upscale(model, params, image)  # uint8 in, uint8 out
 """
 
-from wdsr_jax.image.metrics import psnr, ssim
-from wdsr_jax.image.resize import imresize, imresize_jax
-from wdsr_jax.inference.tiles import upscale
-from wdsr_jax.models import create_model, fold_weight_norm
-from wdsr_jax.weights.store import list_pretrained, load_pretrained
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wdsr_jax.image.metrics import psnr, ssim
+    from wdsr_jax.image.resize import imresize, imresize_jax
+    from wdsr_jax.inference.tiles import upscale
+    from wdsr_jax.models import create_model, fold_weight_norm
+    from wdsr_jax.weights.store import list_pretrained, load_pretrained
+
+__version__ = "0.2.0"
 
 __all__ = [
     "create_model",
@@ -22,3 +28,23 @@ __all__ = [
     "ssim",
     "upscale",
 ]
+
+# Imported when they are first used: the commands answer `--help` and mistakes before they import JAX.
+_MODULES = {
+    "wdsr_jax.image.metrics": ("psnr", "ssim"),
+    "wdsr_jax.image.resize": ("imresize", "imresize_jax"),
+    "wdsr_jax.inference.tiles": ("upscale",),
+    "wdsr_jax.models": ("create_model", "fold_weight_norm"),
+    "wdsr_jax.weights.store": ("list_pretrained", "load_pretrained"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

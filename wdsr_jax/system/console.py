@@ -7,18 +7,23 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import logging as absl_logging
 from tqdm import tqdm
 
+import wdsr_jax
 from wdsr_jax.errors import UserError
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Says in one line what is wrong with a command line, as everything else here does."""
+    """Has `--version`, and says in one line what is wrong with a command line, as everything else here does."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.add_argument("--version", action="version", version=f"wdsr_jax {wdsr_jax.__version__}")
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
