@@ -13,7 +13,7 @@ import pytest
 from tests.tiny import compile_cache, image_cache, photos, read_json  # the first three are fixtures
 from wdsr_jax import main
 from wdsr_jax.errors import UserError
-from wdsr_jax.training import loop as train
+from wdsr_jax.training import loop
 
 __all__ = ["compile_cache", "image_cache", "photos"]
 ROOT = Path(__file__).parents[1]
@@ -268,7 +268,7 @@ def test_a_signal_before_the_loop_unwinds(monkeypatch, tmp_path):
         finally:
             unwound.append(workdir)
 
-    monkeypatch.setattr(train, "train_and_evaluate", train_and_evaluate)
+    monkeypatch.setattr(loop, "train_and_evaluate", train_and_evaluate)
     monkeypatch.setattr(sys, "argv", ["main", CONFIG, f"--workdir={tmp_path}"])
     monkeypatch.setattr(main, "_widen_cpu_pool", lambda: None)
     before = signal.getsignal(signal.SIGTERM)

@@ -33,7 +33,8 @@ from wdsr_jax.system.console import ArgumentParser, run_command
 from wdsr_jax.system.files import write_whole
 from wdsr_jax.training.config import check_config, override_all, read_config
 from wdsr_jax.training.event_files import read_scalars
-from wdsr_jax.training.loop import DivergedError, train_and_evaluate
+from wdsr_jax.training.loop import train_and_evaluate
+from wdsr_jax.training.meters import DivergedError
 from wdsr_jax.training.workdir import check_workdir
 from wdsr_jax.weights.store import load_pretrained
 

@@ -29,8 +29,7 @@ from tests.tiny import (  # the first three are fixtures
 from wdsr_jax.convert import convert
 from wdsr_jax.errors import UserError
 from wdsr_jax.models import create_model
-from wdsr_jax.training import checkpoints
-from wdsr_jax.training import loop as train
+from wdsr_jax.training import checkpoints, loop
 from wdsr_jax.training.loop import train_and_evaluate
 from wdsr_jax.training.step import init_params
 from wdsr_jax.training.workdir import start_workdir
@@ -110,7 +109,7 @@ def test_images_that_change_or_go_while_training_change_nothing(tmp_path, photos
     for name in ("whole", "changed"):
         folder, cache = tmp_path / f"photos-{name}", tmp_path / f"cache-{name}"
         shutil.copytree(photos, folder)
-        original = train.training_batches
+        original = loop.training_batches
 
         def batches(*args, original=original, folder=folder, cache=cache, **options):
             for i, batch in enumerate(original(*args, **options)):
@@ -121,9 +120,9 @@ def test_images_that_change_or_go_while_training_change_nothing(tmp_path, photos
                     shutil.rmtree(cache)
                 yield batch
 
-        monkeypatch.setattr(train, "training_batches", batches)
+        monkeypatch.setattr(loop, "training_batches", batches)
         assert train_and_evaluate(tiny_config(folder, cache), tmp_path / name) == 0
-        monkeypatch.setattr(train, "training_batches", original)
+        monkeypatch.setattr(loop, "training_batches", original)
         _, state = state_of(tmp_path / name)
         leaves = jax.tree.leaves(state)
         digests.append(hashlib.sha256(b"".join(np.ascontiguousarray(leaf) for leaf in leaves)).hexdigest())

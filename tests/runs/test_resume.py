@@ -28,10 +28,10 @@ import hashlib, sys, time
 log = sys.argv.pop(1)
 if __name__ == "__main__":
     from wdsr_jax import main
-    from wdsr_jax.training import loop as train
+    from wdsr_jax.training import loop
     from wdsr_jax.system.console import run_command
 
-    training_batches = train.training_batches
+    training_batches = loop.training_batches
 
     def recorded(pairs, *, start, **options):
         source = training_batches(pairs, start=start, **options)
@@ -45,7 +45,7 @@ if __name__ == "__main__":
         finally:
             source.close()
 
-    train.training_batches = recorded
+    loop.training_batches = recorded
     run_command(main.main)
 """
 

@@ -78,7 +78,7 @@ def start(optimizer=SGD):
 
 def options_of(adversarial="standard", **options):
     defaults = dict(module=GENERATOR, discriminator=JUDGE, optimizer=SGD, loss=l1, adversarial=adversarial)
-    defaults |= dict(weights=gan.Weights(0.5, 1.0, 2.0), seed=7, ema_decay=0.6)
+    defaults |= dict(weights=gan.LossWeights(0.5, 1.0, 2.0), seed=7, ema_decay=0.6)
     return defaults | options
 
 

@@ -7,14 +7,20 @@ import pytest
 
 from tests.tiny import read_board
 from wdsr_jax.errors import UserError
-from wdsr_jax.training.event_files import open_board, read_scalars, write_board
+from wdsr_jax.training.event_files import open_event_file, read_scalars
 
 
 def write(workdir, first, last):
-    with open_board(workdir, first) as board:
+    with open_event_file(workdir, first) as write_points:
         for step in range(first, last + 1):
-            write_board(board, step, {"train/loss": 1 / step, "val/psnr": float(step)})
-        write_board(board, last, {}, {"val/image": np.zeros((4, 4, 3), np.uint8)})
+            write_points(step, {"train/loss": 1 / step, "val/psnr": float(step)})
+        write_points(last, {}, {"val/image": np.zeros((4, 4, 3), np.uint8)})
+
+
+def test_a_silent_writer_writes_nothing(tmp_path):
+    with open_event_file(tmp_path, 1, silent=True) as write_points:
+        write_points(1, {"train/loss": 1.0}, {"val/image": np.zeros((4, 4, 3), np.uint8)})
+    assert not list(tmp_path.iterdir())
 
 
 def test_reads_what_was_written(tmp_path):
@@ -57,10 +63,10 @@ def test_a_full_disk_is_one_line_and_what_was_written_stands(tmp_path):
             pytest.raises(
                 UserError, match=r"TensorBoard's file cannot be written \(No space left on device\)$"
             ),
-            open_board(disk, 1) as board,
+            open_event_file(disk, 1) as write_points,
         ):
             for step in range(1, 10_000):
-                write_board(board, step, {"train/loss": float(step)})
+                write_points(step, {"train/loss": float(step)})
         points = read_scalars(disk)["train/loss"]
         assert points == [(i, float(i)) for i in range(1, len(points) + 1)]
         assert step - 2 <= len(points) < step  # the last record is cut short

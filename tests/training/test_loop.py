@@ -27,10 +27,8 @@ from tests.tiny import (  # the first three are fixtures
 from wdsr_jax import load_pretrained
 from wdsr_jax.data.degradation import draw, parse_degradation, random_of
 from wdsr_jax.errors import UserError
-from wdsr_jax.evaluation import benchmark as evaluate
 from wdsr_jax.image.files import read_image
-from wdsr_jax.training import checkpoints, optim
-from wdsr_jax.training import loop as train
+from wdsr_jax.training import checkpoints, loop, optim, run, setup, step
 from wdsr_jax.training.loop import train_and_evaluate
 from wdsr_jax.weights.store import recorded_psnr, save_weights
 
@@ -86,7 +84,7 @@ class Stop(Exception):
 
 def stop_before_step(monkeypatch, step, action):
     """Calls `action` before the batch of `step` (from 1) is drawn."""
-    original = train.training_batches
+    original = loop.training_batches
 
     def batches(pairs, *, start, **options):
         source = original(pairs, start=start, **options)
@@ -95,7 +93,7 @@ def stop_before_step(monkeypatch, step, action):
                 action()
             yield batch
 
-    monkeypatch.setattr(train, "training_batches", batches)
+    monkeypatch.setattr(loop, "training_batches", batches)
 
 
 def best_of(workdir):
@@ -167,7 +165,7 @@ def test_the_progress_bar_and_the_table(config, tmp_path, capsys):
 
 def test_a_complete_run_started_again_only_reports(a_copy, config, monkeypatch, capsys, caplog):
     stop_before_step(monkeypatch, 7, crash)
-    monkeypatch.setattr(evaluate, "evaluate", lambda *args, **options: crash())
+    monkeypatch.setattr(run, "evaluate", lambda *args, **options: crash())
     files = {path: path.stat().st_mtime_ns for path in a_copy.glob("*.*") if "tfevents" not in path.name}
     assert train_and_evaluate(config, a_copy) == 0
     out, _ = capsys.readouterr()
@@ -252,14 +250,14 @@ def test_a_second_signal_exits_at_once(config, tmp_path, monkeypatch):
 
 
 def test_a_signal_while_images_are_evaluated_loses_nothing(config, finished, tmp_path, monkeypatch):
-    original = train.until_signal
+    original = run.until_signal
 
     def until_signal(examples, signals):
         terminate()
         return original(examples, signals)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "until_signal", until_signal)
+        patch.setattr(run, "until_signal", until_signal)
         assert train_and_evaluate(config, tmp_path) == 143
     assert checkpoints.saved_steps(tmp_path) == [2, 3]
     assert "val/psnr_rgb" not in read_board(tmp_path)
@@ -270,7 +268,7 @@ def test_a_signal_while_images_are_evaluated_loses_nothing(config, finished, tmp
 
 
 def test_a_signal_during_the_last_evaluation(config, finished, tmp_path, monkeypatch):
-    original = train.until_signal
+    original = run.until_signal
     calls = []
 
     def until_signal(examples, signals):
@@ -280,7 +278,7 @@ def test_a_signal_during_the_last_evaluation(config, finished, tmp_path, monkeyp
         return original(examples, signals)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "until_signal", until_signal)
+        patch.setattr(run, "until_signal", until_signal)
         assert train_and_evaluate(config, tmp_path) == 143
     assert checkpoints.saved_steps(tmp_path)[-1] == 6
     assert train_and_evaluate(config, tmp_path) == 0
@@ -292,7 +290,7 @@ def test_a_signal_during_the_last_evaluation(config, finished, tmp_path, monkeyp
 
 def scripted_psnr(monkeypatch, values):
     """Validation gives `values`, one after the other."""
-    original, values = evaluate.evaluate, iter(values)
+    original, values = run.evaluate, iter(values)
 
     def evaluate_(*args, bicubic=True, **options):
         result = original(*args, bicubic=bicubic, **options)
@@ -300,7 +298,7 @@ def scripted_psnr(monkeypatch, values):
             result["model"]["psnr_rgb"] = next(values)
         return result
 
-    monkeypatch.setattr(evaluate, "evaluate", evaluate_)
+    monkeypatch.setattr(run, "evaluate", evaluate_)
 
 
 def test_the_best_weights_never_get_worse(config, tmp_path, monkeypatch):
@@ -312,7 +310,7 @@ def test_the_best_weights_never_get_worse(config, tmp_path, monkeypatch):
         save_weights(*args)
         kept.append(recorded_psnr(weights))
 
-    monkeypatch.setattr(train, "save_weights", record)
+    monkeypatch.setattr(run, "save_weights", record)
     scripted_psnr(monkeypatch, [20.0, 30.0, 25.0, 29.0, math.nan, 31.0])
     with monkeypatch.context() as patch:
         stop_before_step(patch, 4, terminate)  # after the best of the first part
@@ -364,7 +362,7 @@ def test_loss_that_stays_non_finite_stops_the_run(config, tmp_path):
 
 
 def test_skipped_steps_are_counted_and_the_rest_goes_on(config, tmp_path, monkeypatch):
-    original = train.steps.parallel_train_step
+    original = step.parallel_train_step
 
     def with_overflow(**options):
         loss = options.pop("loss")
@@ -377,8 +375,8 @@ def test_skipped_steps_are_counted_and_the_rest_goes_on(config, tmp_path, monkey
             hr = np.full((batch_size, 2 * patch_size, 2 * patch_size, 3), 0 if i == 3 else 90, np.uint8)
             yield {"lr": lr, "hr": hr}
 
-    monkeypatch.setattr(train.steps, "parallel_train_step", with_overflow)
-    monkeypatch.setattr(train, "training_batches", batches)
+    monkeypatch.setattr(step, "parallel_train_step", with_overflow)
+    monkeypatch.setattr(loop, "training_batches", batches)
     assert train_and_evaluate(config, tmp_path) == 0
     points = read_board(tmp_path)
     assert [value for _, value in points["train/skipped"]] == [0, 0, 0, 1, 1, 1]
@@ -406,7 +404,7 @@ def test_other_training_images_are_noticed(config, photos, tmp_path, monkeypatch
 
 def test_workers_and_threads_end_whatever_happens(config, tmp_path, monkeypatch):
     closed = []
-    original = train.training_batches
+    original = loop.training_batches
 
     def batches(*args, **options):
         try:
@@ -414,8 +412,8 @@ def test_workers_and_threads_end_whatever_happens(config, tmp_path, monkeypatch)
         finally:
             closed.append(True)
 
-    monkeypatch.setattr(train, "training_batches", batches)
-    monkeypatch.setattr(train, "save_weights", lambda *args: crash())
+    monkeypatch.setattr(loop, "training_batches", batches)
+    monkeypatch.setattr(run, "save_weights", lambda *args: crash())
     with pytest.raises(Stop):
         train_and_evaluate(config, tmp_path)
     assert closed == [True]
@@ -550,7 +548,7 @@ def test_a_failed_attempt_does_not_bind_the_next(config, tmp_path, monkeypatch):
 
 
 def test_a_config_that_contradicts_the_checkpoint_is_refused_first(a_copy, config, monkeypatch):
-    monkeypatch.setattr(train, "load_data", lambda *args, **options: crash())
+    monkeypatch.setattr(setup, "load_data", lambda *args, **options: crash())
     config.model.scale = 4
     with pytest.raises(UserError, match=r"another config: model\.scale \(2 there, 4 here\)"):
         train_and_evaluate(config, a_copy)

@@ -1,7 +1,7 @@
 """Fine-tuning with a discriminator: SRGAN (arXiv:1609.04802), and relativistic (ESRGAN, arXiv:1809.00219).
 
 A step of the discriminator and one of the network alternate within `train_step`, the counterpart of
-`steps.train_step`.
+`step.train_step`.
 """
 
 import functools
@@ -17,14 +17,14 @@ import optax
 from wdsr_jax.models import has_batch_norm
 from wdsr_jax.models.convolution import training_convolutions
 from wdsr_jax.models.discriminator import Discriminator
-from wdsr_jax.training import step as steps
+from wdsr_jax.training import step
 from wdsr_jax.training.perceptual import load_vgg, perceptual_loss
 
 ADVERSARIAL = ("standard", "relativistic")
 
 
 @flax.struct.dataclass
-class GanState(steps.TrainState):
+class GanState(step.TrainState):
     """A `TrainState` and the discriminator's share.
 
     Attributes:
@@ -38,7 +38,7 @@ class GanState(steps.TrainState):
     d_opt_state: optax.OptState
 
 
-class Weights(NamedTuple):
+class LossWeights(NamedTuple):
     """Factors of the three parts of the network's loss (SRGAN, eq. 3; ESRGAN, eq. 3)."""
 
     adversarial: float
@@ -65,11 +65,11 @@ def create_state(
         size: their side.
         seed: any integer.
     """
-    key = jax.random.fold_in(jax.random.key(seed), 1)  # not that of the network, see `steps.init_params`
+    key = jax.random.fold_in(jax.random.key(seed), 1)  # not that of the network, see `step.init_params`
     d_params = discriminator.init(key, jnp.zeros((1, size, size, 3)))["params"]
-    own = steps.create_state(d_params, optimizer, ema)
+    own = step.create_state(d_params, optimizer, ema)
     d_state = dict(d_params=own.params, d_ema_params=own.ema_params, d_opt_state=own.opt_state)
-    return GanState(**vars(steps.create_state(params, optimizer, ema)), **d_state)
+    return GanState(**vars(step.create_state(params, optimizer, ema)), **d_state)
 
 
 def adversarial_losses(
@@ -103,7 +103,7 @@ def adversarial_losses(
 
 def train_step(
     state: GanState,
-    batch: steps.Batch,
+    batch: step.Batch,
     vgg_params: Any,
     *,
     module: nn.Module,
@@ -112,11 +112,11 @@ def train_step(
     loss: Callable[[jax.Array, jax.Array], jax.Array],
     adversarial: str,
     perceptual: str,
-    weights: Weights,
+    weights: LossWeights,
     seed: int,
     ema_decay: float = 0.0,
     axis_name: str | None = None,
-) -> tuple[GanState, steps.Metrics]:
+) -> tuple[GanState, step.Metrics]:
     """One step of the discriminator, then one of the network against it.
 
     A step whose losses or gradients are not finite leaves all but the counters as it was.
@@ -133,7 +133,7 @@ def train_step(
         perceptual: one of `vgg.LAYERS`, or `none`.
         weights: of the parts of the network's loss.
         seed: of the run; whatever is random in the network gets the key `fold_in(seed, step)`.
-        ema_decay: as in `steps.train_step`.
+        ema_decay: as in `step.train_step`.
         axis_name: of the devices over which losses, gradients and batch norms are taken.
 
     Returns:
@@ -148,11 +148,11 @@ def train_step(
     rngs = {"dropout": jax.random.fold_in(jax.random.key(seed), state.step)}
 
     def generate(params):
-        network, params = steps.folded_for_training(module, params)
+        network, params = step.folded_for_training(module, params)
         sr, measured = network.apply({"params": params}, lr, rngs=rngs, mutable=["batch_stats"])
         return sr, measured.get("batch_stats", {})
 
-    def judge(d_params, image):
+    def discriminate(d_params, image):
         logits, _ = discriminator.apply({"params": d_params}, image, mutable=["batch_stats"])
         return logits
 
@@ -160,21 +160,21 @@ def train_step(
         return jax.lax.pmean(tree, axis_name) if axis_name else tree
 
     with training_convolutions():
-        sr, pull, statistics = jax.vjp(generate, state.params, has_aux=True)
+        sr, vjp_fn, statistics = jax.vjp(generate, state.params, has_aux=True)
 
-        def discriminate(d_params):
-            real, fake = judge(d_params, hr), judge(d_params, sr)
+        def discriminator_loss(d_params):
+            real, fake = discriminate(d_params, hr), discriminate(d_params, sr)
             d_loss, _ = adversarial_losses(real, fake, adversarial, axis_name)
             return d_loss, (jnp.mean(jax.nn.sigmoid(real)), jnp.mean(jax.nn.sigmoid(fake)))
 
-        d_values, d_grads = mean(jax.value_and_grad(discriminate, has_aux=True)(state.d_params))
+        d_values, d_grads = mean(jax.value_and_grad(discriminator_loss, has_aux=True)(state.d_params))
         d_updates, d_opt_state = optimizer.update(d_grads, state.d_opt_state, state.d_params)
         d_params = optax.apply_updates(state.d_params, d_updates)
 
-        def compare(sr):
-            real = judge(d_params, hr) if adversarial == "relativistic" else jnp.zeros(())
-            parts = Weights(
-                adversarial=adversarial_losses(real, judge(d_params, sr), adversarial, axis_name)[1],
+        def generator_loss(sr):
+            real = discriminate(d_params, hr) if adversarial == "relativistic" else jnp.zeros(())
+            parts = LossWeights(
+                adversarial=adversarial_losses(real, discriminate(d_params, sr), adversarial, axis_name)[1],
                 perceptual=jnp.zeros(())
                 if perceptual == "none"
                 else perceptual_loss(perceptual, vgg_params, sr, hr),
@@ -182,15 +182,15 @@ def train_step(
             )
             return sum(weight * part for weight, part in zip(weights, parts, strict=True)), parts
 
-        (value, parts), sr_grads = jax.value_and_grad(compare, has_aux=True)(sr)
-        (grads,) = pull(sr_grads)
+        (value, parts), sr_grads = jax.value_and_grad(generator_loss, has_aux=True)(sr)
+        (grads,) = vjp_fn(sr_grads)
     value, parts, grads = mean((value, parts, grads))
 
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = steps.put_statistics(optax.apply_updates(state.params, updates), statistics)
+    params = step.put_statistics(optax.apply_updates(state.params, updates), statistics)
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(value + d_values[0] + grad_norm + optax.tree.norm(d_grads))
-    average = functools.partial(steps.move_average, step=state.step, ema_decay=ema_decay)
+    average = functools.partial(step.move_average, step=state.step, ema_decay=ema_decay)
     new = dict(
         params=params,
         ema_params=average(state.ema_params, params),
@@ -199,7 +199,7 @@ def train_step(
         d_ema_params=average(state.d_ema_params, d_params),
         d_opt_state=d_opt_state,
     )
-    state = steps.advance(state, finite, **new)
+    state = step.advance(state, finite, **new)
     d_loss, (d_real, d_fake) = d_values
     metrics = dict(loss=value, **parts._asdict(), d_loss=d_loss, d_real=d_real, d_fake=d_fake)
     return state, metrics | dict(grad_norm=grad_norm, skipped_in_row=state.skipped_in_row)
@@ -207,11 +207,11 @@ def train_step(
 
 def parallel_train_step(
     *, vgg_file: str, perceptual: str, **options: Any
-) -> Callable[..., tuple[Any, steps.Metrics]]:
-    """`train_step` with `options` bound, on all devices of all hosts; see `steps.parallel`.
+) -> Callable[..., tuple[Any, step.Metrics]]:
+    """`train_step` with `options` bound, on all devices of all hosts; see `step.parallel`.
 
     Raises:
         UserError: see `load_vgg`.
     """
     vgg_params = None if perceptual == "none" else load_vgg(vgg_file, perceptual)
-    return steps.parallel(functools.partial(train_step, perceptual=perceptual, **options), vgg_params)
+    return step.parallel(functools.partial(train_step, perceptual=perceptual, **options), vgg_params)

@@ -8,10 +8,9 @@ import itertools
 import os
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tensorboardX import summary
@@ -21,61 +20,51 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from wdsr_jax.errors import UserError
 
-
-class Board(NamedTuple):
-    """An open event file.
-
-    Attributes:
-        workdir: the folder it is in, for messages.
-        writer: of its records.
-    """
-
-    workdir: Path
-    writer: EventsWriter
+Writer = Callable[..., None]  # (step, scalars, images), see `open_event_file`
 
 
 @contextmanager
-def open_board(workdir: Path, first_step: int) -> Iterator[Board]:
-    """A new event file in `workdir`, closed at the end.
+def open_event_file(workdir: Path, first_step: int, *, silent: bool = False) -> Iterator[Writer]:
+    """Opens a new event file in `workdir`, and closes it at the end.
 
     Args:
         workdir: folder of the run.
         first_step: TensorBoard drops the points from this step on that an earlier, stopped run has left
             there: a run that is resumed shows none of them twice.
+        silent: whether nothing is to be written, as by all processes but the lead.
+
+    Yields:
+        A function `write(step, scalars, images={})`: numbers by name, such as `train/loss`, and uint8 images
+        (H, W, 3) by name. They are flushed when it returns. It raises UserError where they cannot be written.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be made.
     """
+    if silent:
+        yield lambda step, scalars, images=None: None
+        return
     start = Event(step=first_step, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START))
     with _named(workdir):
         # Named by the second: two starts within one must not share a file.
         writer = EventsWriter(str(workdir / "events"), filename_suffix=f".{os.getpid()}.{first_step}")
         writer.write_event(start)
         writer.flush()
+
+    def write(
+        step: int, scalars: Mapping[str, float], images: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
+        for name, image in (images or {}).items():
+            values += summary.image(name, image, dataformats="HWC").value
+        with _named(workdir):
+            writer.write_event(Event(step=step, wall_time=time.time(), summary=Summary(value=values)))
+            writer.flush()
+
     try:
-        yield Board(workdir, writer)
+        yield write
     finally:
         with suppress(OSError):  # all that was written has been flushed
             writer.close()
-
-
-def write_board(
-    board: Board,
-    step: int,
-    scalars: Mapping[str, float],
-    images: Mapping[str, np.ndarray] | None = None,
-) -> None:
-    """Writes points by name, such as `train/loss`, and uint8 images (H, W, 3); flushed when it returns.
-
-    Raises:
-        UserError: they cannot be written.
-    """
-    values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
-    for name, image in (images or {}).items():
-        values += summary.image(name, image, dataformats="HWC").value
-    with _named(board.workdir):
-        board.writer.write_event(Event(step=step, wall_time=time.time(), summary=Summary(value=values)))
-        board.writer.flush()
 
 
 def read_scalars(workdir: Path) -> dict[str, list[tuple[int, float]]]:

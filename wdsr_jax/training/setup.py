@@ -1,0 +1,163 @@
+"""From a config to what a run needs: its images, and its task."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import optax
+from absl import logging
+from ml_collections import ConfigDict
+
+from wdsr_jax.data import load_data
+from wdsr_jax.data.dataset import Pairs
+from wdsr_jax.evaluation.benchmark import Example, examples_of_pairs
+from wdsr_jax.models import count_trained, create_model
+from wdsr_jax.models.discriminator import Discriminator
+from wdsr_jax.system import distributed
+from wdsr_jax.training import adversarial, optim, step
+from wdsr_jax.training.losses import LOSSES
+from wdsr_jax.weights.store import start_from
+
+
+class RunData(NamedTuple):
+    """The images of a run: pairs to train on, and examples to validate on."""
+
+    train: Pairs
+    val: list[Example]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is trained and how: all in which one kind of training differs from another.
+
+    Attributes:
+        module: the network.
+        schedule: the learning rate as a function of the step.
+        init_state: the state at step 0, from the weights named or, where that is empty, from the seed alone.
+        shapes: of the state.
+        train_step: (state, batch, whether this host is to stop) to (state, metrics), see `step.parallel`.
+        keeps_best: whether the weights of the best validation PSNR are kept. If not, the latest are, and
+            beside them those that training began with: a discriminator costs PSNR.
+    """
+
+    module: nn.Module
+    schedule: optax.Schedule
+    init_state: Callable[[str], step.TrainState]
+    shapes: step.TrainState
+    train_step: Callable[..., tuple[Any, step.Metrics]]
+    keeps_best: bool = True
+
+
+def load_run_data(config: ConfigDict) -> RunData:
+    """The images of `config.data`, the same on all processes; see `load_data`.
+
+    Raises:
+        UserError: as `load_data`, on all processes where it does on one.
+    """
+    data = config.data
+    with distributed.together():
+        train, val = load_data(
+            data.source,
+            scale=config.model.scale,
+            root=data.root,
+            val_root=data.val_root,
+            track=data.track,
+            cache_dir=data.cache_dir,
+            patch_size=data.patch_size,
+            degradation=data.degradation,
+        )
+    logging.info("%d training images, %d for validation", len(train), len(val))
+    return RunData(train, examples_of_pairs(val))
+
+
+def batch_options(config: ConfigDict) -> dict[str, int]:
+    """The arguments of `training_batches` that a config and the processes of the run decide."""
+    return dict(
+        patch_size=config.data.patch_size,
+        batch_size=config.data.batch_size,
+        seed=config.train.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        workers=config.data.workers,
+    )
+
+
+def create_task(config: ConfigDict) -> Task:
+    """The task of a config: pixels alone, or a discriminator beside them where it has a section `gan`.
+
+    Raises:
+        UserError: the network does not exist, or the weights of VGG19 are not there.
+    """
+    return _adversarial_task(config) if "gan" in config else _pixel_task(config)
+
+
+def _pixel_task(config: ConfigDict) -> Task:
+    train, module = config.train, create_model(config.model)
+    share = config.data.batch_size // (jax.device_count() * train.grad_accum)
+    schedule, options = _common_options(config, module)
+    train_step = step.parallel_train_step(
+        shift=train.shift,
+        grad_accum=train.grad_accum,
+        micro_batches=step.count_micro_batches(module, share),
+        **options,
+    )
+
+    def init_state(init_from: str) -> step.TrainState:
+        params = step.init_params(module, train.seed)
+        params = start_from(params, init_from) if init_from else params
+        return step.create_state(params, options["optimizer"], train.ema_decay > 0)
+
+    return Task(module, schedule, init_state, _shapes(init_state), train_step)
+
+
+def _adversarial_task(config: ConfigDict) -> Task:
+    train, gan, module = config.train, config.gan, create_model(config.model)
+    discriminator, hr_patch_size = Discriminator(gan.filters), config.data.patch_size * config.model.scale
+    schedule, options = _common_options(config, module)
+    train_step = adversarial.parallel_train_step(
+        vgg_file=gan.vgg,
+        discriminator=discriminator,
+        adversarial=gan.adversarial,
+        perceptual=gan.perceptual,
+        weights=adversarial.LossWeights(gan.adversarial_weight, gan.perceptual_weight, gan.pixel_weight),
+        **options,
+    )
+
+    def init_state(init_from: str) -> adversarial.GanState:
+        params = step.init_params(module, train.seed)
+        params = start_from(params, init_from, whole=True) if init_from else params
+        return adversarial.create_state(
+            params,
+            options["optimizer"],
+            train.ema_decay > 0,
+            discriminator=discriminator,
+            size=hr_patch_size,
+            seed=train.seed,
+        )
+
+    return Task(module, schedule, init_state, _shapes(init_state), train_step, keeps_best=False)
+
+
+def _common_options(config: ConfigDict, module: nn.Module) -> tuple[optax.Schedule, dict[str, Any]]:
+    """The schedule, and the options that the steps of all tasks have."""
+    train = config.train
+    schedule = optim.learning_rate_schedule(
+        train.schedule,
+        learning_rate=train.learning_rate,
+        steps=train.steps,
+        warmup_steps=train.warmup_steps,
+        boundaries=train.lr_boundaries,
+        decay=train.lr_decay,
+    )
+    optimizer = optim.create_optimizer(schedule, train.grad_clip)
+    options = dict(module=module, optimizer=optimizer, loss=LOSSES[train.loss])
+    return schedule, options | dict(seed=train.seed, ema_decay=train.ema_decay)
+
+
+def _shapes(init_state: Callable[[str], step.TrainState]) -> Any:
+    """The shapes of a task's state; logs how many parameters its network has."""
+    shapes = jax.eval_shape(lambda: init_state(""))
+    logging.info("%s parameters", f"{count_trained(shapes.params):,}")
+    return shapes
