@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs the training command as N processes on this machine, joined as if they were hosts: a rehearsal of a cluster.
+# Runs the training command as N processes on this machine, joined like hosts: a rehearsal of a cluster.
 #
 #   launch/local_processes.sh [--dry-run] N --config=FILE.py --workdir=DIR [--config.KEY=VALUE ...]
 #
-# JAX_NUM_CPU_DEVICES=M gives each process M CPU devices. The lines of the first process, the lead, come as they are,
-# those of the others with their number in front. Ctrl-C and SIGTERM go to all of them; the exit code is the first
-# that is not 0.
+# JAX_NUM_CPU_DEVICES=M gives each process M CPU devices. The first process, the lead, prints its lines as they are; the
+# others print theirs with their number in front. Ctrl-C and SIGTERM go to all of them. The exit code is the first that
+# is not 0.
 set -euo pipefail
 
 dry_run=
@@ -42,7 +42,7 @@ for pid in "${pids[@]}"; do
   while :; do
     status=0
     wait "$pid" || status=$?
-    kill -0 "$pid" 2>/dev/null || break # otherwise a signal has interrupted the waiting
+    kill -0 "$pid" 2>/dev/null || break # if it is alive, a signal interrupted `wait`
   done
   [ "$code" != 0 ] || code=$status
 done

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU: creates it, puts this repository on all its workers, runs the command on all of them, and
-# starts anew where the TPU was preempted, until the run is done. Then deletes the TPU.
+# Trains on a Cloud TPU: creates the TPU, copies this repository to all its workers, runs the command on all of them,
+# starts again after a preemption until the run is done, then deletes the TPU.
 #
 #   launch/tpu_vm.sh [--dry-run] NAME --config=FILE.py --workdir=DIR [--config.KEY=VALUE ...]
 #
-# By environment: ZONE (us-central2-b), TYPE (v4-32), VERSION (tpu-ubuntu2204-base), SPOT=1 for a cheaper TPU that can
-# be preempted, NFS=HOST:/SHARE for storage that all workers mount at /mnt/share, KEEP=1 not to delete the TPU.
-# A TPU of several workers needs NFS, with DIR on it; so does a SPOT one, whose disks go with it.
-# gcloud has to be logged in, with a project that may create TPUs. A preemption is no failure; after 3 failures
-# the script ends with the last one's exit code.
+# Environment variables: ZONE (us-central2-b), TYPE (v4-32), VERSION (tpu-ubuntu2204-base), SPOT=1 for a cheaper TPU
+# that can be preempted, NFS=HOST:/SHARE for storage that all workers mount at /mnt/share, KEEP=1 to keep the TPU.
+# A TPU of several workers needs NFS, with DIR on it; so does a SPOT one, which loses its disks.
+# gcloud must be logged in, with a project that may create TPUs. A preemption is not a failure. After 3 failures
+# the script ends with the exit code of the last.
 set -euo pipefail
 
 dry_run=
@@ -20,13 +20,13 @@ fi
 name=$1
 shift
 if [ -n "${SPOT:-}" ] && [ -z "${NFS:-}" ]; then
-  echo "error: SPOT needs NFS=HOST:/SHARE: what a preempted TPU has on its disks is lost" >&2
+  echo "error: SPOT needs NFS=HOST:/SHARE: a preempted TPU loses its disks" >&2
   exit 2
 fi
 cd "$(dirname "$0")/.."
 failures=0
 
-tpu() { # a gcloud command about TPUs
+tpu() { # runs a gcloud command about TPUs, or prints it
   local command=(gcloud compute tpus tpu-vm "$@" "--zone=${ZONE:-us-central2-b}")
   if [ -n "$dry_run" ]; then
     printf '%q ' "${command[@]}"
@@ -40,7 +40,7 @@ state() {
   [ -n "$dry_run" ] || tpu describe "$name" '--format=value(state)' 2>/dev/null || true
 }
 
-set_up() { # puts this commit and its requirements on all workers
+set_up() { # copies this commit to all workers and installs its requirements
   local archive=wdsr_jax.tar.gz folder=. mount=
   if [ -n "${NFS:-}" ]; then
     mount="sudo apt-get install -y -q nfs-common && sudo mkdir -p /mnt/share && \
@@ -59,17 +59,17 @@ curl -LsSf https://astral.sh/uv/install.sh | sh && cd wdsr_jax && ~/.local/bin/u
 fail() { # counts a failure with an exit code
   failures=$((failures + 1))
   if [ "$failures" -ge 3 ]; then
-    echo "error: failed $failures times (exit code $1); see what is left with: gcloud compute tpus tpu-vm list" >&2
+    echo "error: failed $failures times (exit code $1); list what is left with: gcloud compute tpus tpu-vm list" >&2
     exit "$1"
   fi
   sleep "${RETRY_SECONDS:-30}"
 }
 
-train() { # on a TPU that is there
+train() { # runs the command on all workers
   tpu ssh "$name" --worker=all "--command=cd wdsr_jax && .venv/bin/python -m wdsr_jax.main $(printf '%q ' "$@")"
 }
 
-ready= # whether the TPU that is there has been set up
+ready= # 1 once the present TPU has been set up
 while :; do
   case $(state) in
     "")
@@ -94,7 +94,7 @@ while :; do
   if [ -n "$ready" ]; then
     train "$@" && break || code=$?
   fi
-  # Where the TPU has gone, that was why.
+  # A TPU that has gone explains the failure, so that it does not count.
   [ "$(state)" != READY ] || fail "$code"
 done
 [ -n "${KEEP:-}" ] || tpu delete "$name" --quiet

@@ -1,22 +1,23 @@
-"""Makes docs/checkerboard.png: EDSR with pixel shuffle beside deconvolution, untrained and early in training.
+"""Draws docs/checkerboard.png: EDSR with pixel shuffle beside deconvolution, untrained and early in training.
 
-python -m docs.checkerboard
+python -m examples.checkerboard
 
 Two small networks for x4, alike but for the upsampler, are trained on the sample photographs.
-Shown is a part of a photograph held out. Below it stands how much the output for a uniform grey image varies,
-in levels of 8 bits: every LR pixel is the same there, so that anything but 0 is a checkerboard.
+Shown is a part of a photograph held out. The caption states how much the output for a uniform grey image
+varies, in levels of 8 bits. Every LR pixel of that image is the same, so anything but 0 is a checkerboard.
 """
 
+import argparse
 import functools
 from contextlib import closing
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 import wdsr_jax
+from examples import DOCS
 from wdsr_jax.data import load_data
 from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.data.sample import sample_files
@@ -37,7 +38,7 @@ def create(upsampler: str) -> Any:
 
 
 def train(module: Any) -> list[Any]:
-    """Its parameters after each of STEPS."""
+    """The parameters of `module` after each of STEPS."""
     pairs, _ = load_data("sample", scale=SCALE, patch_size=24)
     optimizer = optim.create_optimizer(lambda _: 1e-3)
     options = dict(module=module, optimizer=optimizer, loss=losses.l1, seed=SEED)
@@ -63,7 +64,10 @@ def checkerboard(module: Any, params: Any) -> float:
 
 
 def main() -> None:
-    """Trains both and draws a row of each."""
+    """Trains both networks and draws a row for each."""
+    argparse.ArgumentParser(
+        prog="python -m examples.checkerboard", description=__doc__.splitlines()[0]
+    ).parse_args()
     hr = read_image(next(path for path in sample_files()[1] if path.stem == "astronaut"))
     lr = wdsr_jax.imresize(hr, Fraction(1, SCALE))
     rows = []
@@ -75,7 +79,7 @@ def main() -> None:
             caption = f"{name}, {count} steps\nvaries by {checkerboard(module, params):.2f}"
             panels.append((caption, sr[ROWS, COLUMNS]))
         rows.append(side_by_side(panels))
-    write_image(Path(__file__).parent / "checkerboard.png", np.concatenate(rows))
+    write_image(DOCS / "checkerboard.png", np.concatenate(rows))
 
 
 if __name__ == "__main__":
