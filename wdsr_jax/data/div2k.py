@@ -18,9 +18,6 @@ Why not all of it is left to tensorflow-datasets (4.9.10):
   where tensorflow-datasets looks for files downloaded by hand, and there it checks their SHA-256.
 """
 
-import contextlib
-import errno
-import fcntl
 import functools
 import io
 import re
@@ -42,6 +39,7 @@ from wdsr_jax.data.dataset import Images
 from wdsr_jax.data.download import fetch
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
+from wdsr_jax.system.locks import lock_folder
 
 URL = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
 # Sizes and SHA-256, as the stock `div2k` of tensorflow-datasets has them (datasets/div2k/checksums.tsv).
@@ -196,8 +194,13 @@ def _prepare(config: str, data_dir: str | None) -> WdsrDiv2k:
     if builder.data_path.exists():  # it is renamed to this when it is complete
         return builder
     root = Path(builder.data_dir_root)
+
+    def say_so() -> None:
+        logging.info("Waiting for another process that prepares DIV2K in %s", root)
+
     try:
-        with _turn(root) as alone:
+        root.mkdir(parents=True, exist_ok=True)
+        with lock_folder(root, "wdsr_div2k.lock", on_busy=say_so) as alone:
             builder = make()
             if not builder.data_path.exists():
                 if alone:  # what a killed process left behind; what an exception leaves, tfds removes
@@ -245,21 +248,3 @@ def _download_and_prepare(builder: WdsrDiv2k, root: Path) -> None:
         builder.download_and_prepare(download_dir=root / "downloads", download_config=config)
     finally:
         tfds.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _turn(root: Path) -> Iterator[bool]:
-    """Waits until no other process prepares data in `root`; False where the file system has no locks."""
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / "wdsr_div2k.lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logging.info("Waiting for another process that prepares DIV2K in %s", root)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL):
-                raise
-            yield False
-            return
-        yield True

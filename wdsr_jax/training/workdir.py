@@ -1,6 +1,5 @@
 """What a training run leaves in its folder about itself, and whether a config may resume it."""
 
-import fcntl
 import json
 import os
 import platform
@@ -15,9 +14,9 @@ import jax
 from wdsr_jax.errors import UserError
 from wdsr_jax.system import distributed
 from wdsr_jax.system.files import path_errors, replacing
+from wdsr_jax.system.locks import lock_folder
 
 _CONFIG = "config.json"
-_LOCK = ".lock"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
 # These may differ when a run is resumed: they change neither the network nor the order of the batches.
@@ -73,31 +72,23 @@ def start_workdir(workdir: Path, config: dict[str, Any]) -> Iterator[None]:
     Raises:
         UserError: that failed, another run has the folder, or a process does not see what the lead wrote.
     """
+
+    def refuse() -> None:
+        raise UserError(
+            f"--workdir={workdir}: another run is at work in it; wait for its end, or choose another"
+        )
+
     with ExitStack() as stack:
         with distributed.together():
             if distributed.is_lead():
                 with path_errors(f"--workdir={workdir}", "cannot be written to"):
                     workdir.mkdir(parents=True, exist_ok=True)
-                    stack.enter_context(_locked(workdir))
+                    stack.enter_context(lock_folder(workdir, ".lock", on_busy=refuse))
                     _write_json(workdir / _CONFIG, config)
                     _write_json(workdir / "environment.json", _environment())
         with distributed.together():
             if not (workdir / _CONFIG).exists():
                 raise UserError(f"--workdir={workdir}: must be on storage that all processes share")
-        yield
-
-
-@contextmanager
-def _locked(workdir: Path) -> Iterator[None]:
-    with open(workdir / _LOCK, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"--workdir={workdir}: another run is at work in it; wait for its end, or choose another"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
         yield
 
 
