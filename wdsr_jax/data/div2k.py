@@ -26,7 +26,7 @@ import types
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -113,14 +113,14 @@ class WdsrDiv2k(tfds.core.ShardBasedBuilder):
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ARCHIVES]  # noqa: RUF012
 
     @property
-    def url_infos(self):
+    def url_infos(self) -> dict[str, checksums.UrlInfo]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Size and SHA-256 of each URL, which tensorflow-datasets checks."""
         infos = checksums.load_url_infos(CHECKSUMS)
-        return {URL + info.filename: info for info in infos.values()}
+        return {URL + str(info.filename): info for info in infos.values()}
 
     def urls(self) -> dict[str, str]:
         """The archive of each split."""
-        kind = ARCHIVES[self.builder_config.name]
+        kind = ARCHIVES[str(self.builder_config_name)]
         return {split: f"{URL}DIV2K_{short}_{kind}.zip" for split, short in SPLITS.items()}
 
     def _info(self):
@@ -130,12 +130,13 @@ class WdsrDiv2k(tfds.core.ShardBasedBuilder):
                 {"name": tfds.features.Text(), "image": tfds.features.Image(encoding_format="png")}
             ),
             homepage=URL,
-            metadata=tfds.core.MetadataDict(),  # the names, which can so be listed without reading the images
+            metadata=tfds.core.MetadataDict(),  # for the names: they are listed without reading the images
         )
 
-    def _shard_iterators_per_split(self, dl_manager):
-        archives = dl_manager.download(self.urls())
+    def _shard_iterators_per_split(self, dl_manager: Any):
+        archives: dict[str, Path] = dl_manager.download(self.urls())
         members = {split: _members(path) for split, path in archives.items()}
+        assert self.info.metadata is not None  # made in `_info`
         self.info.metadata.update({split: list(found) for split, found in members.items()})
         return {
             split: [functools.partial(self._examples, split, archives[split], found)]
@@ -143,7 +144,7 @@ class WdsrDiv2k(tfds.core.ShardBasedBuilder):
         }
 
     def _examples(self, split: str, archive: Path, members: dict[str, str]) -> Iterator[tuple[str, dict]]:
-        label = f"{self.builder_config.name} {split}"
+        label = f"{self.builder_config_name} {split}"
         with zipfile.ZipFile(archive) as file:
             for name, member in tqdm(members.items(), label, unit="image", disable=None):
                 # Something with a read(), not the bytes: tensorflow-datasets holds all examples of a shard.
@@ -168,8 +169,9 @@ def _open(config: str, split: str, data_dir: str | None) -> Images:
     builder = _prepare(config, data_dir)
     damaged = f"{builder.data_dir}: damaged; delete this folder and start again"
     try:
-        names = builder.info.metadata[split]
-        records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+        names = (builder.info.metadata or {})[split]
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        records = builder.as_data_source(split, decoders=decoders)  # pyright: ignore[reportCallIssue]
     except Exception as error:  # many kinds, by what is missing or broken in which file
         raise UserError(f"{damaged} ({error})") from None
 
@@ -222,15 +224,14 @@ def _download_and_prepare(builder: WdsrDiv2k, root: Path) -> None:
     archives = root / "downloads" / "manual"
     archives.mkdir(parents=True, exist_ok=True)
     infos = [builder.url_infos[url] for url in builder.urls().values()]
-    sizes = {info.filename: int(info.size) for info in infos}
+    sizes = {str(info.filename): int(info.size) for info in infos}
     missing = {name: size for name, size in sizes.items() if not (archives / name).exists()}
     needed = sum(missing.values()) + sum(sizes.values())  # the archives, and their contents as records
     free = shutil.disk_usage(root).free
     if free < needed:
-        name = builder.builder_config.name
         raise UserError(
-            f"{root}: {free / 1e9:.1f} GB free, DIV2K {name} needs {needed / 1e9:.1f} GB; "
-            "make room or set TFDS_DATA_DIR to another folder"
+            f"{root}: {free / 1e9:.1f} GB free, DIV2K {builder.builder_config_name} needs "
+            f"{needed / 1e9:.1f} GB; make room or set TFDS_DATA_DIR to another folder"
         )
     for name, size in missing.items():
         try:

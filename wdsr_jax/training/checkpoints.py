@@ -58,7 +58,7 @@ def open_checkpoints(workdir: Path, keep: int) -> Iterator[ocp.CheckpointManager
         UserError: the folder cannot be made.
     """
     folder = (Path(workdir) / FOLDER).absolute()
-    with distributed.together():
+    with distributed.raise_on_all_processes():
         if distributed.is_lead():
             with path_errors(folder, "cannot be made"):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ def restore_newest(manager: ocp.CheckpointManager, target: Any) -> tuple[Any, st
         except Exception as error:  # damage shows as any of a dozen exception types
             damage = error
         if any(distributed.gather(damage is not None)):
-            with distributed.together():
+            with distributed.raise_on_all_processes():
                 if distributed.is_lead():
                     _set_aside(
                         Path(manager.directory) / str(step), damage or "another process cannot read it"

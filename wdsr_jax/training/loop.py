@@ -77,7 +77,7 @@ def train_and_evaluate(
     is_lead, is_alone = distributed.is_lead(), jax.process_count() == 1
     has_gan = "gan" in config
 
-    with distributed.together():
+    with distributed.raise_on_all_processes():
         train_pairs, val_pairs = load_data(
             data.source,
             scale=scale,

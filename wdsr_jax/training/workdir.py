@@ -79,14 +79,14 @@ def start_workdir(workdir: Path, config: dict[str, Any]) -> Iterator[None]:
         )
 
     with ExitStack() as stack:
-        with distributed.together():
+        with distributed.raise_on_all_processes():
             if distributed.is_lead():
                 with path_errors(f"--workdir={workdir}", "cannot be written to"):
                     workdir.mkdir(parents=True, exist_ok=True)
                     stack.enter_context(lock_folder(workdir, ".lock", on_busy=refuse))
                     _write_json(workdir / _CONFIG, config)
                     _write_json(workdir / "environment.json", _environment())
-        with distributed.together():
+        with distributed.raise_on_all_processes():
             if not (workdir / _CONFIG).exists():
                 raise UserError(f"--workdir={workdir}: must be on storage that all processes share")
         yield
