@@ -220,7 +220,7 @@ def _digest(state: Any) -> str:
     digest = hashlib.sha256()
     leaves: list[Any] = jax.tree.leaves(state)
     for leaf in leaves:
-        digest.update(memoryview(np.ascontiguousarray(leaf)))
+        digest.update(np.ascontiguousarray(leaf).data)
     return digest.hexdigest()
 
 
