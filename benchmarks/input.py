@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks import networks, ours
 from benchmarks.compute import Setting
 from benchmarks.report import OURS, Row
-from wdsr_jax.data import Pairs, load_data
+from wdsr_jax.data import PairedDataset, load_data
 from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.image.files import dihedral
 
@@ -44,7 +44,7 @@ def measure(
     return count * batch_size / elapsed, cpu / count * 1e3
 
 
-def patch_by_patch(pairs: Pairs, batch_size: int) -> Iterable[dict[str, np.ndarray]]:
+def patch_by_patch(pairs: PairedDataset, batch_size: int) -> Iterable[dict[str, np.ndarray]]:
     """The textbook Grain pipeline, one element a patch, for comparison."""
     scale = pairs.scale
 
@@ -61,7 +61,7 @@ def patch_by_patch(pairs: Pairs, batch_size: int) -> Iterable[dict[str, np.ndarr
     return iter(patches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 
-def run(pairs: Pairs, workers: list[int]) -> None:
+def run(pairs: PairedDataset, workers: list[int]) -> None:
     """Prints the table, and what it means for a host of 16 cores."""
     for i in range(len(pairs)):
         for image in pairs[i]:

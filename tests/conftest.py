@@ -1,12 +1,20 @@
-"""Settings for every test: no silent rank promotion, two CPU devices, a cache folder of its own."""
+"""Settings and fixtures of all tests: no silent rank promotion, two CPU devices, their own cache folder."""
 
+import http.server
 import os
 import signal
 import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path
 
 # XLA's CPU collectives need a thread pool of twice the devices (main.py sees to it for runs); read at import.
 os.environ.setdefault("NPROC", "4")
 import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from tests.tiny import write_photo
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -17,3 +25,61 @@ os.environ["XDG_CACHE_HOME"] = _cache.name
 
 # A shell's background jobs, CI among them, ignore Ctrl-C, and so would the processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def compile_cache(tmp_path_factory):
+    """Compiles each program once for all tests, those of other pytest-xdist workers too."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen-") else base) / "compiled"
+    before = {}
+    for name, value in {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_disable_most_optimizations": True,  # compiles in half the time
+    }.items():
+        before[name] = jax.config.values[name]
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield folder
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A folder of six smooth images; the last of them is held out for validation."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(6):
+        write_photo(folder / f"photo{i}.png", seed=i)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image_cache(tmp_path_factory):
+    """A folder for decoded images, which all tests share."""
+    return tmp_path_factory.mktemp("image_cache")
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """`../shared/data`: benchmark images, photographs, clips and weights, too large for the repository."""
+    folder = Path(__file__).parents[2] / "shared/data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here")
+    return folder
+
+
+@pytest.fixture
+def serve():
+    """Starts an HTTP server on this machine: `serve(handler class)` is its address, without a last slash."""
+    with ExitStack() as stack:
+
+        def start(handler):
+            server = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
+            stack.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield start

@@ -64,18 +64,18 @@ def main() -> int:
     import jax
 
     from wdsr_jax.system import distributed
-    from wdsr_jax.system.compilation import keep_compilations
+    from wdsr_jax.system.compilation import enable_compilation_cache
     from wdsr_jax.training.loop import train_and_evaluate
 
     options = parse_arguments(sys.argv[1:])
     distributed.initialize(options.coordinator, options.processes, options.process)
     # Until the training loop takes signals over: unwinds, so that nothing half-written stays.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    keep_compilations()
+    enable_compilation_cache()
     devices, hosts, batch_size = jax.devices(), jax.process_count(), options.config.data.batch_size
     what = f"{len(devices)} x {devices[0].device_kind}, {hosts} process{'es' if hosts > 1 else ''}"
     logging.info("%s, batches of %d", what, batch_size)
-    with distributed.naming_lost_processes():
+    with distributed.explain_lost_process():
         return train_and_evaluate(options.config, options.workdir, profile=options.profile)
 
 

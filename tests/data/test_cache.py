@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from absl import logging
 
-from wdsr_jax.data import cache as cache_module
 from wdsr_jax.data.cache import ImageCache, build_cache, content_key, hash_files
 from wdsr_jax.errors import UserError
 from wdsr_jax.system.files import default_cache_dir
+from wdsr_jax.system.pool import WORKERS
 
 SHAPES = [(5, 7), (1, 1), (40, 3), (16, 16), (2, 90)]
 
@@ -102,7 +102,7 @@ def test_loading_runs_ahead_by_a_bounded_number(tmp_path):
 
     build_cache(tmp_path, "key", names(200), load)
     assert len(started) == 200
-    assert seen[0] <= 2 * cache_module._THREADS
+    assert seen[0] <= 2 * WORKERS
 
 
 def truncate(folder):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from absl import logging
 
-from wdsr_jax.data.dataset import Images, Pairs, drop_small, pair_files, pair_images
+from wdsr_jax.data.dataset import Images, PairedDataset, dataset_from_files, dataset_from_images, drop_small
 from wdsr_jax.data.degradation import PRESETS, Degradation, degrade
-from wdsr_jax.data.names import Pair
+from wdsr_jax.data.names import PairFiles
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import write_image
 from wdsr_jax.image.resize import imresize
@@ -33,7 +33,7 @@ def write(folder, **arrays):
     folder.mkdir(exist_ok=True)
     for name, array in arrays.items():
         write_image(folder / f"{name}.png", array)
-    return [Pair(name, folder / f"{name}.png", None) for name in arrays]
+    return [PairFiles(name, folder / f"{name}.png", None) for name in arrays]
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def lines(monkeypatch):
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
 def test_lr_is_made_from_hr_cropped_to_a_multiple(tmp_path, scale):
     hr = noise(37, 50)
-    pairs = pair_images(images({"a": hr}), None, None, scale, tmp_path)
+    pairs = dataset_from_images(images({"a": hr}), None, None, scale, tmp_path)
     height, width = 37 // scale, 50 // scale
     hr = hr[: height * scale, : width * scale]
     np.testing.assert_array_equal(pairs[0][0], imresize(hr, Fraction(1, scale), border="replicate"))
@@ -62,14 +62,14 @@ def test_scales_share_the_hr_cache(tmp_path):
         return noise(24, 24, i)
 
     hr = Images(["a", "b"], load, "f")
-    both = [pair_images(hr, None, None, scale, tmp_path) for scale in (2, 3)]
+    both = [dataset_from_images(hr, None, None, scale, tmp_path) for scale in (2, 3)]
     assert sorted(loaded) == [0, 1]
     assert both[0].hr.folder == both[1].hr.folder and both[0].fingerprint != both[1].fingerprint
 
 
 def test_given_lr_is_used_as_it_is(tmp_path):
     hr, lr = {"a": noise(9, 8), "b": noise(4, 6)}, {"a": noise(4, 4, 1), "b": noise(2, 3, 2)}
-    pairs = pair_images(images(hr), images(lr, "l"), None, 2, tmp_path)
+    pairs = dataset_from_images(images(hr), images(lr, "l"), None, 2, tmp_path)
     for i, name in enumerate("ab"):
         np.testing.assert_array_equal(pairs[i][0], lr[name])
     np.testing.assert_array_equal(pairs[0][1], hr["a"][:8])
@@ -77,7 +77,7 @@ def test_given_lr_is_used_as_it_is(tmp_path):
 
 def test_lr_rounded_up_by_matlab_loses_what_has_no_hr(tmp_path):
     hr, lr = noise(13, 16), noise(4, 4, 1)  # 13 / 4 rows
-    pairs = pair_images(images({"a": hr}), images({"a": lr}, "l"), None, 4, tmp_path)
+    pairs = dataset_from_images(images({"a": hr}), images({"a": lr}, "l"), None, 4, tmp_path)
     np.testing.assert_array_equal(pairs[0][0], lr[:3])
     np.testing.assert_array_equal(pairs[0][1], hr[:12])
 
@@ -87,19 +87,19 @@ def test_sizes_that_do_not_fit_are_named(tmp_path, shape):
     hr = images({"good": noise(8, 8), "bad": noise(8, 8, 1)})
     lr = images({"good": noise(4, 4), "bad": noise(*shape)}, "l")
     with pytest.raises(UserError, match=rf"scale 2: bad \(LR {shape[1]}x{shape[0]}, HR 8x8\)"):
-        pair_images(hr, lr, None, 2, tmp_path)
+        dataset_from_images(hr, lr, None, 2, tmp_path)
 
 
 def test_many_sizes_that_do_not_fit_are_not_all_listed(tmp_path):
     hr, lr = {str(i): noise(8, 8) for i in range(9)}, {str(i): noise(2, 2) for i in range(9)}
     with pytest.raises(UserError, match=r"4 .* and 4 more; each LR"):
-        pair_images(images(hr), images(lr, "l"), None, 2, tmp_path)
+        dataset_from_images(images(hr), images(lr, "l"), None, 2, tmp_path)
 
 
 def test_a_pair_with_a_broken_part_is_left_out_and_the_others_stay_aligned(tmp_path, lines):
     hr = {name: noise(8, 8, i) for i, name in enumerate("abcd")}
     lr = {name: noise(4, 4, 10 + i) for i, name in enumerate("abcd")}
-    pairs = pair_images(images(hr | {"b": None}), images(lr | {"c": None}, "l"), None, 2, tmp_path)
+    pairs = dataset_from_images(images(hr | {"b": None}), images(lr | {"c": None}, "l"), None, 2, tmp_path)
     assert pairs.names == ["a", "d"]
     assert lines == ["left out: b.png: broken", "left out: c.png: broken"]
     for i, name in enumerate("ad"):
@@ -110,11 +110,11 @@ def test_a_pair_with_a_broken_part_is_left_out_and_the_others_stay_aligned(tmp_p
 def test_no_pair_with_both_parts_is_an_error(tmp_path, lines):
     hr, lr = images({"a": None, "b": noise(8, 8)}), images({"a": noise(4, 4), "b": None}, "l")
     with pytest.raises(UserError, match="of every pair the LR or the HR image cannot be read"):
-        pair_images(hr, lr, None, 2, tmp_path)
+        dataset_from_images(hr, lr, None, 2, tmp_path)
 
 
 def test_hr_smaller_than_a_pixel_of_lr_is_left_out(tmp_path, lines):
-    pairs = pair_images(images({"a": noise(3, 9), "b": noise(4, 4)}), None, None, 4, tmp_path)
+    pairs = dataset_from_images(images({"a": noise(3, 9), "b": noise(4, 4)}), None, None, 4, tmp_path)
     assert pairs.names == ["b"] and lines == ["left out: a: too small for scale 4"]
     np.testing.assert_array_equal(pairs[0][1], noise(4, 4))
 
@@ -122,7 +122,7 @@ def test_hr_smaller_than_a_pixel_of_lr_is_left_out(tmp_path, lines):
 def test_several_lr_of_one_hr(tmp_path):
     hr, lr = noise(8, 8), {"0001w1": noise(4, 4, 1), "0002w1": noise(2, 2, 2), "0001w2": noise(4, 4, 3)}
     sources = images({"0001": hr, "0002": noise(4, 4)}), images(lr, "l")
-    pairs = pair_images(*sources, [0, 1, 0], 2, tmp_path)
+    pairs = dataset_from_images(*sources, [0, 1, 0], 2, tmp_path)
     assert pairs.names == list(lr) and pairs.hr_index == (0, 1, 0) and len(pairs.hr) == 2
     np.testing.assert_array_equal(pairs[2][0], lr["0001w2"])
     np.testing.assert_array_equal(pairs[2][1], hr)
@@ -131,8 +131,10 @@ def test_several_lr_of_one_hr(tmp_path):
 def test_files_with_several_lr_of_one_hr(tmp_path):
     folder = tmp_path / "data"
     write(folder, a=noise(8, 8), a1=noise(4, 4, 1), a2=noise(4, 4, 2), b=noise(6, 6), b1=noise(3, 3))
-    files = [Pair(name, folder / f"{name[0]}.png", folder / f"{name}.png") for name in ("a1", "a2", "b1")]
-    pairs = pair_files(files, 2, tmp_path / "cache")
+    files = [
+        PairFiles(name, folder / f"{name[0]}.png", folder / f"{name}.png") for name in ("a1", "a2", "b1")
+    ]
+    pairs = dataset_from_files(files, 2, tmp_path / "cache")
     assert pairs.names == ["a1", "a2", "b1"] and len(pairs.hr) == 2
     np.testing.assert_array_equal(pairs[1][0], noise(4, 4, 2))
     np.testing.assert_array_equal(pairs[1][1], noise(8, 8))
@@ -141,21 +143,21 @@ def test_files_with_several_lr_of_one_hr(tmp_path):
 
 def test_files_are_known_by_content(tmp_path):
     files = write(tmp_path / "data", a=noise(8, 8), b=noise(8, 8, 1))
-    first = pair_files(files, 2, tmp_path / "cache")
+    first = dataset_from_files(files, 2, tmp_path / "cache")
     (tmp_path / "data" / "a.png").touch()
-    assert pair_files(files, 2, tmp_path / "cache").fingerprint == first.fingerprint
+    assert dataset_from_files(files, 2, tmp_path / "cache").fingerprint == first.fingerprint
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
     write(tmp_path / "data", a=noise(8, 8, 2))
-    changed = pair_files(files, 2, tmp_path / "cache")
+    changed = dataset_from_files(files, 2, tmp_path / "cache")
     np.testing.assert_array_equal(changed[0][1], noise(8, 8, 2))
     assert changed.fingerprint != first.fingerprint
     np.testing.assert_array_equal(first[0][1], noise(8, 8))  # a run that has it open is not disturbed
 
-    renamed = [Pair("c", tmp_path / "data" / "b.png", None)]
+    renamed = [PairFiles("c", tmp_path / "data" / "b.png", None)]
     (tmp_path / "data" / "b.png").rename(tmp_path / "data" / "c.png")
-    renamed = [files[0], Pair("c", tmp_path / "data" / "c.png", None)]
-    assert pair_files(renamed, 2, tmp_path / "cache").names == ["a", "c"]
+    renamed = [files[0], PairFiles("c", tmp_path / "data" / "c.png", None)]
+    assert dataset_from_files(renamed, 2, tmp_path / "cache").names == ["a", "c"]
 
 
 def test_broken_files_are_named_with_their_reason(tmp_path, lines):
@@ -163,14 +165,14 @@ def test_broken_files_are_named_with_their_reason(tmp_path, lines):
     cut = files[0].hr.read_bytes()[:2000]
     files[0].hr.write_bytes(cut)
     files[1].hr.write_text("no picture")
-    assert pair_files(files, 2, tmp_path / "cache").names == ["c"]
+    assert dataset_from_files(files, 2, tmp_path / "cache").names == ["c"]
     assert lines[0].startswith(f"left out: {files[0].hr}: cannot be read (")
     assert lines[1:] == [f"left out: {files[1].hr}: not an image"]
 
 
 def test_small_images_are_named_and_dropped(tmp_path, lines):
     arrays = {"a": noise(20, 20), "b": noise(19, 40), "c": noise(40, 21)}
-    pairs = pair_images(images(arrays), None, None, 2, tmp_path)
+    pairs = dataset_from_images(images(arrays), None, None, 2, tmp_path)
     kept = drop_small(pairs, 10)
     assert kept.names == ["a", "c"]
     np.testing.assert_array_equal(kept[1][1], arrays["c"][:, :20])
@@ -182,7 +184,7 @@ def test_small_images_are_named_and_dropped(tmp_path, lines):
 
 
 def test_fingerprints_tell_selections_apart(tmp_path):
-    pairs = pair_images(
+    pairs = dataset_from_images(
         images({name: noise(8, 8, i) for i, name in enumerate("abc")}), None, None, 2, tmp_path
     )
     selections = [pairs, pairs.subset([0, 1]), pairs.subset([1, 0]), pairs.subset([2])]
@@ -191,32 +193,34 @@ def test_fingerprints_tell_selections_apart(tmp_path):
 
 
 def test_pairs_travel_to_other_processes(tmp_path):
-    pairs = pair_images(images({"a": noise(8, 8)}), None, None, 2, tmp_path)
+    pairs = dataset_from_images(images({"a": noise(8, 8)}), None, None, 2, tmp_path)
     copy = pickle.loads(pickle.dumps(pairs))
-    assert isinstance(copy, Pairs) and copy.fingerprint == pairs.fingerprint
+    assert isinstance(copy, PairedDataset) and copy.fingerprint == pairs.fingerprint
     np.testing.assert_array_equal(copy[0][0], pairs[0][0])
 
 
 def test_degraded_lr_is_made_once_and_for_its_settings(tmp_path):
     arrays = {"a": noise(33, 40), "b": noise(24, 48, seed=1)}
     harm = PRESETS["wild"]
-    pairs = pair_images(images(arrays), None, None, 4, tmp_path, harm)
+    pairs = dataset_from_images(images(arrays), None, None, 4, tmp_path, harm)
     for (lr, hr), array in zip(map(pairs.__getitem__, range(2)), arrays.values(), strict=True):
         np.testing.assert_array_equal(lr, degrade(hr, 4, harm))
         np.testing.assert_array_equal(hr, array[: len(array) // 4 * 4])
-    plain = pair_images(images(arrays), None, None, 4, tmp_path)
-    other = pair_images(images(arrays), None, None, 4, tmp_path, harm._replace(seed=1))
+    plain = dataset_from_images(images(arrays), None, None, 4, tmp_path)
+    other = dataset_from_images(images(arrays), None, None, 4, tmp_path, harm._replace(seed=1))
     assert len({each.fingerprint for each in (pairs, plain, other)}) == 3
     assert pairs.hr.folder == plain.hr.folder == other.hr.folder
-    again = pair_images(images(arrays), None, None, 4, tmp_path, harm)
+    again = dataset_from_images(images(arrays), None, None, 4, tmp_path, harm)
     assert again.lr.folder == pairs.lr.folder and again.fingerprint == pairs.fingerprint
-    turned = pair_images(images(dict(reversed(arrays.items())), "other"), None, None, 4, tmp_path, harm)
+    turned = dataset_from_images(
+        images(dict(reversed(arrays.items())), "other"), None, None, 4, tmp_path, harm
+    )
     np.testing.assert_array_equal(turned[1][0], pairs[0][0])  # neither order nor neighbours matter
 
 
 def test_degraded_lr_may_have_the_size_of_hr(tmp_path):
     hr = noise(16, 18)
-    pairs = pair_images(images({"a": hr}), None, None, 1, tmp_path, Degradation(blur=(2.0, 2.0)))
+    pairs = dataset_from_images(images({"a": hr}), None, None, 1, tmp_path, Degradation(blur=(2.0, 2.0)))
     assert pairs[0][0].shape == hr.shape and pairs[0][0].std() < hr.std() / 2
 
 
@@ -224,5 +228,5 @@ def test_lr_files_are_not_degraded(tmp_path):
     (file,) = write(tmp_path, a=noise(8, 8))
     (lr,) = write(tmp_path / "LR", a=noise(4, 4))
     with pytest.raises(UserError, match=r"LR/a\.png: an LR image, while config\.data\.degradation makes LR"):
-        pair_files([file._replace(lr=lr.hr)], 2, tmp_path / "cache", Degradation())
+        dataset_from_files([file._replace(lr=lr.hr)], 2, tmp_path / "cache", Degradation())
     assert not (tmp_path / "cache").exists()

@@ -1,4 +1,4 @@
-"""Pair discovery on folders laid out in every way that the published data sets are."""
+"""Pairs found in folders laid out in every way that the published data sets are."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wdsr_jax.data.names import Pair, check_pair_sizes, find_images, find_pairs, set_name
+from wdsr_jax.data.names import PairFiles, check_pair_sizes, find_images, find_pairs, set_name
 from wdsr_jax.errors import UserError
 
 BENCHMARKS = Path(__file__).parents[3] / "shared/data/benchmarks"
@@ -132,8 +132,8 @@ def test_lr_in_a_folder_of_its_own(tmp_path):
     by_name = make(tmp_path / "other", "a/0001.png", "0002.png")
     for folder, suffix in ((by_div2k, "x4"), (by_name, "")):
         assert find_pairs(hr, 4, folder) == [
-            Pair("0002", hr / "0002.png", folder / f"0002{suffix}.png"),
-            Pair("0001", hr / "a/0001.png", folder / f"a/0001{suffix}.png"),
+            PairFiles("0002", hr / "0002.png", folder / f"0002{suffix}.png"),
+            PairFiles("0001", hr / "a/0001.png", folder / f"a/0001{suffix}.png"),
         ]
     with pytest.raises(UserError, match=r"small: no images of scale 3; there are of scale 2, 4"):
         find_pairs(hr, 3, by_div2k)
@@ -208,9 +208,9 @@ def test_pairs_that_do_not_fit_are_named(tmp_path):
     make(tmp_path, "1x4.png", "2x4.png", size=(4, 4))
     pairs = find_pairs(tmp_path, 4)
     check_pair_sizes(pairs, 4)
-    check_pair_sizes([Pair("alone", tmp_path / "1.png", None)], 4)
+    check_pair_sizes([PairFiles("alone", tmp_path / "1.png", None)], 4)
     make(tmp_path, "2x4.png", size=(5, 4))
-    with pytest.raises(UserError, match=r"scale 4: 2 \(LR 5x4, HR 16x16\); LR must"):
+    with pytest.raises(UserError, match=r"scale 4: 2 \(LR 5x4, HR 16x16\); each LR must"):
         check_pair_sizes(pairs, 4)
 
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from wdsr_jax.data.dataset import Images, Pairs, pair_images
+from wdsr_jax.data.dataset import Images, PairedDataset, dataset_from_images
 from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.errors import UserError
 
@@ -26,12 +26,12 @@ def coordinates(i, height, width):
     return np.stack([np.full_like(rows, i), rows, columns], -1).astype(np.uint8)
 
 
-def make_pairs(folder) -> Pairs:
+def make_pairs(folder) -> PairedDataset:
     names = [str(i) for i in range(len(SHAPES))]
     sides = [(h * SCALE + 1, w * SCALE) for h, w in SHAPES]  # a row more than LR needs
     hr = Images(names, lambda i: coordinates(i, *sides[i]), "hr")
     lr = Images(names, lambda i: coordinates(i, *SHAPES[i]), "lr")
-    return pair_images(hr, lr, None, SCALE, folder)
+    return dataset_from_images(hr, lr, None, SCALE, folder)
 
 
 @pytest.fixture(scope="module")

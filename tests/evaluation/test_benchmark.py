@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.numpy_wdsr import random_params
-from wdsr_jax.data.dataset import pair_files
+from wdsr_jax.data.dataset import dataset_from_files
 from wdsr_jax.data.degradation import translate
 from wdsr_jax.data.names import find_pairs
 from wdsr_jax.errors import UserError
@@ -244,7 +244,7 @@ def test_the_order_of_images_is_the_folders_whatever_shapes_come_first(tmp_path)
 
 def test_a_validation_set_gives_what_its_folder_gives(tmp_path):
     folder = folder_of(tmp_path / "photos", [(41, 50), (30, 33)])
-    pairs = pair_files(find_pairs(folder, 2), 2, tmp_path / "cache")
+    pairs = dataset_from_files(find_pairs(folder, 2), 2, tmp_path / "cache")
     of_pairs, of_folder = examples_of_pairs(pairs), examples_of_folder(folder, 2)
     assert [(e.name, e.lr_shape) for e in of_pairs] == [(e.name, e.lr_shape) for e in of_folder]
     assert evaluate(of_pairs, 2) == evaluate(of_folder, 2)

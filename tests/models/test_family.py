@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict
 from tests.numpy_wdsr import random_params
 from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax import summary
-from wdsr_jax.data.dataset import Images, pair_images
+from wdsr_jax.data.dataset import Images, dataset_from_images
 from wdsr_jax.errors import UserError
 from wdsr_jax.evaluation import benchmark as evaluate
 from wdsr_jax.evaluation.benchmark import Example, super_resolve
@@ -367,8 +367,8 @@ def test_what_cannot_work_is_named(fields, message):
 def test_at_scale_1_lr_is_not_made_from_hr(tmp_path):
     hr = Images(["a"], lambda i: np.zeros((8, 8, 3), np.uint8), "fingerprint")
     with pytest.raises(UserError, match="at scale 1 LR cannot be made from HR: name a folder that has both"):
-        pair_images(hr, None, None, 1, tmp_path)
-    assert pair_images(hr, hr, None, 1, tmp_path)[0][0].shape == (8, 8, 3)
+        dataset_from_images(hr, None, None, 1, tmp_path)
+    assert dataset_from_images(hr, hr, None, 1, tmp_path)[0][0].shape == (8, 8, 3)
 
 
 # --- the commands ---------------------------------------------------------------------------------

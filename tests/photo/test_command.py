@@ -34,7 +34,7 @@ def weights(tmp_path_factory):
 def upscale(tmp_path, monkeypatch, weights, caplog):
     """Runs the command in `tmp_path` with a tiny x2 network; gives its exit code and what it logged."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(upscale_files, "keep_compilations", lambda: None)
+    monkeypatch.setattr(upscale_files, "enable_compilation_cache", lambda: None)
     monkeypatch.setattr(absl_logging.get_absl_logger(), "propagate", True)
 
     def run(*arguments, model=weights, scale="--scale=2"):

@@ -10,11 +10,11 @@ import pytest
 PROGRAM = """
 import jax, jax.numpy as jnp
 from jax._src import monitoring
-from wdsr_jax.system.compilation import keep_compilations
+from wdsr_jax.system.compilation import enable_compilation_cache
 
 events = []
 monitoring.register_event_listener(lambda event, **_: events.append(event))
-keep_compilations()
+enable_compilation_cache()
 print(jax.jit(lambda x: x * 2 + 1)(jnp.arange(3)).tolist(), end=" ")
 print("/jax/compilation_cache/cache_hits" in events, "/jax/compilation_cache/cache_misses" in events)
 """

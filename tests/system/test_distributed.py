@@ -196,9 +196,9 @@ def main():
     distributed.initialize(sys.argv[1], 2, process)
     assert distributed.gather([process, 0.1]) == [[0, 0.1], [1, 0.1]]
     assert distributed.gather("x" * 300 * process) == ["", "x" * 300]
-    with distributed.together():
+    with distributed.raise_on_all_processes():
         pass
-    with distributed.together():
+    with distributed.raise_on_all_processes():
         if process:
             raise UserError("no such folder")
 
@@ -257,9 +257,9 @@ def test_one_process_needs_no_others():
     distributed.initialize(None, None, None)
     assert not jax.distributed.is_initialized()
     assert distributed.gather([1.5, None]) == [[1.5, None]]
-    with distributed.together():
+    with distributed.raise_on_all_processes():
         pass
-    with pytest.raises(UserError, match=r"^mine$"), distributed.together():
+    with pytest.raises(UserError, match=r"^mine$"), distributed.raise_on_all_processes():
         raise UserError("mine")
 
 
@@ -341,9 +341,9 @@ def test_the_only_task_of_a_node_gets_all_its_gpus(environment, gpus):
 
 def test_a_lost_process_is_named(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(UserError, match="start all of them again"), distributed.naming_lost_processes():
+    with pytest.raises(UserError, match="start all of them again"), distributed.explain_lost_process():
         raise ValueError("UNKNOWN: Gloo all-reduce failed: Connection reset by peer")
-    with pytest.raises(ValueError, match="a mistake of ours"), distributed.naming_lost_processes():
+    with pytest.raises(ValueError, match="a mistake of ours"), distributed.explain_lost_process():
         raise ValueError("a mistake of ours")
 
 

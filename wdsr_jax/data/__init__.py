@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from wdsr_jax.data.dataset import Images, Pairs, drop_small, pair_images
+from wdsr_jax.data.dataset import Images, PairedDataset, dataset_from_images, drop_small
 from wdsr_jax.data.degradation import parse_degradation
 from wdsr_jax.data.folders import load_folders
 from wdsr_jax.data.sample import load_sample
 from wdsr_jax.errors import UserError
 
-__all__ = ["Images", "Pairs", "load_data"]
+__all__ = ["Images", "PairedDataset", "load_data"]
 
 
 def load_data(
@@ -21,7 +21,7 @@ def load_data(
     cache_dir: str | Path | None = None,
     patch_size: int = 1,
     degradation: str = "",
-) -> tuple[Pairs, Pairs]:
+) -> tuple[PairedDataset, PairedDataset]:
     """Decodes (or finds in the cache) the images of a source and pairs LR with HR.
 
     Args:
@@ -58,7 +58,9 @@ def load_data(
         from wdsr_jax.data.div2k import load_div2k
 
         splits = [load_div2k(track, scale, split) for split in ("train", "validation")]
-        train, val = (pair_images(split.hr, split.lr, split.hr_of, scale, cache_dir) for split in splits)
+        train, val = (
+            dataset_from_images(split.hr, split.lr, split.hr_of, scale, cache_dir) for split in splits
+        )
     else:
         raise UserError(f"config.data.source={source!r} is unknown; it is div2k, folder or sample")
     return drop_small(train, patch_size), val

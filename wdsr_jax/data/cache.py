@@ -3,18 +3,14 @@
 Cropping a patch from a PNG costs the decoding of the whole image; from a memory map it costs the patch.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from itertools import islice
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +18,12 @@ from absl import logging
 from tqdm import tqdm
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.system.files import default_cache_dir
+from wdsr_jax.system.files import default_cache_dir, path_errors
+from wdsr_jax.system.locks import lock_folder
+from wdsr_jax.system.pool import map_ordered
 
 _FORMAT = 1  # of the files below; part of every key, so that another format is another cache
 _STALE_SECONDS = 24 * 3600  # a temporary folder not written to for so long was left by a killed run
-_THREADS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 class ImageCache:
@@ -80,10 +77,9 @@ def hash_files(paths: Sequence[Path]) -> list[str]:
         except OSError as error:
             return f"unreadable: {error.strerror}"  # it is reported when it is decoded
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        digests = pool.map(digest, paths)
-        # `delay`: the bar appears only where hashing takes long enough to wonder.
-        return list(tqdm(digests, desc="checking files", total=len(paths), unit="img", delay=2, leave=False))
+    digests = map_ordered(digest, paths)
+    # `delay`: the bar appears only where hashing takes long enough to wonder.
+    return list(tqdm(digests, desc="checking files", total=len(paths), unit="img", delay=2, leave=False))
 
 
 def build_cache(
@@ -119,17 +115,14 @@ def build_cache(
         if folder.exists():
             logging.warning("%s: damaged image cache, rebuilt", folder)
         temporary = folder.parent / f".{key}.{uuid.uuid4().hex}"
+        advice = "make room or choose another folder with --config.data.cache_dir=DIR"
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            _remove_stale(folder)
-            temporary.mkdir()
-            _write(temporary, names, load, label)
-            cache = _publish(temporary, folder)
-        except OSError as error:
-            raise UserError(
-                f"{folder.parent}: the image cache cannot be written ({error.strerror or error}); "
-                "make room or choose another folder with --config.data.cache_dir=DIR"
-            ) from None
+            with path_errors(folder.parent, "the image cache cannot be written", advice):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                _remove_stale(folder)
+                temporary.mkdir()
+                _write(temporary, names, load, label)
+                cache = _publish(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         logging.info("%d images cached in %s (%.1f GB)", len(cache), folder, cache._ends[-1] / 1e9)
@@ -157,7 +150,7 @@ def _write(folder: Path, names: Sequence[str], load: Callable[[int], np.ndarray]
 
     good, shapes, left_out = [], [], {}
     with open(folder / "pixels", "wb") as file, tqdm(total=len(names), desc=label, unit="img") as bar:
-        for name, image in zip(names, _map_ahead(attempt, range(len(names))), strict=True):
+        for name, image in zip(names, map_ordered(attempt, range(len(names))), strict=True):
             if isinstance(image, UserError):
                 left_out[name] = str(image)
             else:
@@ -176,23 +169,9 @@ def _write(folder: Path, names: Sequence[str], load: Callable[[int], np.ndarray]
         _sync(file)
 
 
-def _map_ahead(function: Callable, items: Iterable) -> Iterator:
-    """`map` in threads that runs a bounded number of items ahead of who consumes the results."""
-    items = iter(items)
-    pool = ThreadPoolExecutor(_THREADS)
-    try:
-        window = deque(pool.submit(function, item) for item in islice(items, 2 * _THREADS))
-        while window:
-            result = window.popleft().result()
-            window.extend(pool.submit(function, item) for item in islice(items, 1))
-            yield result
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _publish(temporary: Path, folder: Path) -> ImageCache:
     """Renames `temporary` to `folder`, or opens the good cache that another process has put there."""
-    with _turn(folder.parent):
+    with lock_folder(folder.parent):
         cache = _open(folder)
         if cache is None:
             if folder.exists():  # damaged; moved in one piece, for those who have it open
@@ -202,18 +181,6 @@ def _publish(temporary: Path, folder: Path) -> ImageCache:
             os.rename(temporary, folder)
             cache = ImageCache(folder)
         return cache
-
-
-@contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Holds the lock of a folder; without it where the file system has no locks."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)  # which unlocks it
 
 
 def _remove_stale(folder: Path) -> None:

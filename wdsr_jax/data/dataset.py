@@ -11,7 +11,7 @@ from absl import logging
 
 from wdsr_jax.data.cache import ImageCache, build_cache, content_key, hash_files
 from wdsr_jax.data.degradation import DEGRADATION_VERSION, Degradation, degrade
-from wdsr_jax.data.names import Pair
+from wdsr_jax.data.names import PairFiles, check_sizes
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
 from wdsr_jax.image.resize import imresize
@@ -35,7 +35,7 @@ class Images(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairedDataset:
     """LR/HR pairs; pair i is image `lr_index[i]` of `lr` with image `hr_index[i]` of `hr`.
 
     The images may be larger than what they have in common, which is HR // scale LR pixels from the top left.
@@ -80,7 +80,7 @@ class Pairs:
         caches = self.lr.folder.name, self.hr.folder.name  # keyed by content
         return content_key(*caches, self.scale, *self.lr_index, *self.hr_index)
 
-    def subset(self, positions: Sequence[int]) -> "Pairs":
+    def subset(self, positions: Sequence[int]) -> "PairedDataset":
         """The pairs at `positions`, in that order."""
         return replace(
             self,
@@ -89,14 +89,14 @@ class Pairs:
         )
 
 
-def pair_images(
+def dataset_from_images(
     hr: Images,
     lr: Images | None,
     hr_of: Sequence[int] | None,
     scale: int,
     cache_dir: str | Path | None,
     degradation: Degradation | None = None,
-) -> Pairs:
+) -> PairedDataset:
     """Caches HR and LR images and pairs them; a pair of which a part cannot be read is left out.
 
     Args:
@@ -136,21 +136,22 @@ def pair_images(
     if not index:
         raise UserError("of every pair the LR or the HR image cannot be read; the lines above say why")
     lr_index, hr_index = zip(*index, strict=True)
-    pairs = Pairs(lr_cache, hr_cache, lr_index, hr_index, scale)
-    _check_sizes(pairs)
+    pairs = PairedDataset(lr_cache, hr_cache, lr_index, hr_index, scale)
+    sizes = ((lr_cache.shapes[i], hr_cache.shapes[j]) for i, j in zip(lr_index, hr_index, strict=True))
+    check_sizes(((name, *both) for name, both in zip(pairs.names, sizes, strict=True)), scale)
     return pairs
 
 
-def pair_files(
-    files: Sequence[Pair],
+def dataset_from_files(
+    files: Sequence[PairFiles],
     scale: int,
     cache_dir: str | Path | None,
     degradation: Degradation | None = None,
-) -> Pairs:
-    """`pair_images` for image files; LR is made from HR where the files have no LR.
+) -> PairedDataset:
+    """`dataset_from_images` for image files; LR is made from HR where the files have no LR.
 
     Raises:
-        UserError: see `pair_images`; LR files where they are to be made by `degradation`.
+        UserError: see `dataset_from_images`; LR files where they are to be made by `degradation`.
     """
     names = {}  # of each HR file: one HR may have several LR
     for file in files:
@@ -158,17 +159,17 @@ def pair_files(
     position = {path: i for i, path in enumerate(names)}
     hr = _image_files(list(names.values()), list(names))
     if files[0].lr is None:
-        return pair_images(hr, None, None, scale, cache_dir, degradation)
+        return dataset_from_images(hr, None, None, scale, cache_dir, degradation)
     if degradation is not None:
         raise UserError(
             f"{files[0].lr}: an LR image, while config.data.degradation makes LR from HR; name a folder of "
             "HR images alone, or leave config.data.degradation empty"
         )
-    lr = _image_files([file.name for file in files], [file.lr for file in files])
-    return pair_images(hr, lr, [position[file.hr] for file in files], scale, cache_dir)
+    lr = _image_files([file.name for file in files], [file.lr for file in files if file.lr])
+    return dataset_from_images(hr, lr, [position[file.hr] for file in files], scale, cache_dir)
 
 
-def drop_small(pairs: Pairs, patch_size: int) -> Pairs:
+def drop_small(pairs: PairedDataset, patch_size: int) -> PairedDataset:
     """The pairs whose LR holds a patch of `patch_size` pixels a side; the others are logged by name.
 
     Raises:
@@ -208,22 +209,3 @@ def _made_from(hr: ImageCache, hr_key: str, scale: int, degradation: Degradation
     if degradation is not None:
         made_by += ["degrade", DEGRADATION_VERSION, repr(degradation)]
     return Images(hr.names, make_lr, content_key(*made_by))
-
-
-def _check_sizes(pairs: Pairs) -> None:
-    wrong = []
-    for name, i, j in zip(pairs.names, pairs.lr_index, pairs.hr_index, strict=True):
-        lr_sides, hr_sides = pairs.lr.shapes[i], pairs.hr.shapes[j]
-        # MATLAB rounds up: 1356 rows of HR are 170 of LR at x8, the last of them without its HR.
-        fits = (
-            lr in (hr // pairs.scale, -(-hr // pairs.scale)) and hr >= pairs.scale
-            for lr, hr in zip(lr_sides, hr_sides, strict=True)
-        )
-        if not all(fits):
-            wrong.append(f"{name} (LR {lr_sides[1]}x{lr_sides[0]}, HR {hr_sides[1]}x{hr_sides[0]})")
-    if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise UserError(
-            f"LR and HR do not fit at scale {pairs.scale}: {', '.join(wrong[:5])}{more}; "
-            "each LR must have its HR's size divided by the scale"
-        )

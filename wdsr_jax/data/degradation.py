@@ -262,10 +262,11 @@ def translate(image: np.ndarray, shift: tuple[float, float]) -> np.ndarray:
         if not t:
             image = image.take(np.clip(sources, 0, last), axis)
             continue
-        image = sum(
+        taps = (
             weight * image.take(np.clip(sources + offset, 0, last), axis)
             for offset, weight in enumerate(weights, start=-1)
         )
+        image = sum(taps, start=np.zeros(()))
     return image
 
 

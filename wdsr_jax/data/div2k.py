@@ -18,9 +18,6 @@ Why not all of it is left to tensorflow-datasets (4.9.10):
   where tensorflow-datasets looks for files downloaded by hand, and there it checks their SHA-256.
 """
 
-import contextlib
-import errno
-import fcntl
 import functools
 import io
 import re
@@ -29,7 +26,7 @@ import types
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -42,6 +39,7 @@ from wdsr_jax.data.dataset import Images
 from wdsr_jax.data.download import fetch
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
+from wdsr_jax.system.locks import lock_folder
 
 URL = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
 # Sizes and SHA-256, as the stock `div2k` of tensorflow-datasets has them (datasets/div2k/checksums.tsv).
@@ -115,14 +113,14 @@ class WdsrDiv2k(tfds.core.ShardBasedBuilder):
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ARCHIVES]  # noqa: RUF012
 
     @property
-    def url_infos(self):
+    def url_infos(self) -> dict[str, checksums.UrlInfo]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Size and SHA-256 of each URL, which tensorflow-datasets checks."""
         infos = checksums.load_url_infos(CHECKSUMS)
-        return {URL + info.filename: info for info in infos.values()}
+        return {URL + str(info.filename): info for info in infos.values()}
 
     def urls(self) -> dict[str, str]:
         """The archive of each split."""
-        kind = ARCHIVES[self.builder_config.name]
+        kind = ARCHIVES[str(self.builder_config_name)]
         return {split: f"{URL}DIV2K_{short}_{kind}.zip" for split, short in SPLITS.items()}
 
     def _info(self):
@@ -132,12 +130,13 @@ class WdsrDiv2k(tfds.core.ShardBasedBuilder):
                 {"name": tfds.features.Text(), "image": tfds.features.Image(encoding_format="png")}
             ),
             homepage=URL,
-            metadata=tfds.core.MetadataDict(),  # the names, which can so be listed without reading the images
+            metadata=tfds.core.MetadataDict(),  # for the names: they are listed without reading the images
         )
 
-    def _shard_iterators_per_split(self, dl_manager):
-        archives = dl_manager.download(self.urls())
+    def _shard_iterators_per_split(self, dl_manager: Any):
+        archives: dict[str, Path] = dl_manager.download(self.urls())
         members = {split: _members(path) for split, path in archives.items()}
+        assert self.info.metadata is not None  # made in `_info`
         self.info.metadata.update({split: list(found) for split, found in members.items()})
         return {
             split: [functools.partial(self._examples, split, archives[split], found)]
@@ -145,7 +144,7 @@ class WdsrDiv2k(tfds.core.ShardBasedBuilder):
         }
 
     def _examples(self, split: str, archive: Path, members: dict[str, str]) -> Iterator[tuple[str, dict]]:
-        label = f"{self.builder_config.name} {split}"
+        label = f"{self.builder_config_name} {split}"
         with zipfile.ZipFile(archive) as file:
             for name, member in tqdm(members.items(), label, unit="image", disable=None):
                 # Something with a read(), not the bytes: tensorflow-datasets holds all examples of a shard.
@@ -170,8 +169,9 @@ def _open(config: str, split: str, data_dir: str | None) -> Images:
     builder = _prepare(config, data_dir)
     damaged = f"{builder.data_dir}: damaged; delete this folder and start again"
     try:
-        names = builder.info.metadata[split]
-        records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+        names = (builder.info.metadata or {})[split]
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        records = builder.as_data_source(split, decoders=decoders)  # pyright: ignore[reportCallIssue]
     except Exception as error:  # many kinds, by what is missing or broken in which file
         raise UserError(f"{damaged} ({error})") from None
 
@@ -196,8 +196,13 @@ def _prepare(config: str, data_dir: str | None) -> WdsrDiv2k:
     if builder.data_path.exists():  # it is renamed to this when it is complete
         return builder
     root = Path(builder.data_dir_root)
+
+    def say_so() -> None:
+        logging.info("Waiting for another process that prepares DIV2K in %s", root)
+
     try:
-        with _turn(root) as alone:
+        root.mkdir(parents=True, exist_ok=True)
+        with lock_folder(root, "wdsr_div2k.lock", on_busy=say_so) as alone:
             builder = make()
             if not builder.data_path.exists():
                 if alone:  # what a killed process left behind; what an exception leaves, tfds removes
@@ -219,15 +224,14 @@ def _download_and_prepare(builder: WdsrDiv2k, root: Path) -> None:
     archives = root / "downloads" / "manual"
     archives.mkdir(parents=True, exist_ok=True)
     infos = [builder.url_infos[url] for url in builder.urls().values()]
-    sizes = {info.filename: int(info.size) for info in infos}
+    sizes = {str(info.filename): int(info.size) for info in infos}
     missing = {name: size for name, size in sizes.items() if not (archives / name).exists()}
     needed = sum(missing.values()) + sum(sizes.values())  # the archives, and their contents as records
     free = shutil.disk_usage(root).free
     if free < needed:
-        name = builder.builder_config.name
         raise UserError(
-            f"{root}: {free / 1e9:.1f} GB free, DIV2K {name} needs {needed / 1e9:.1f} GB; "
-            "make room or set TFDS_DATA_DIR to another folder"
+            f"{root}: {free / 1e9:.1f} GB free, DIV2K {builder.builder_config_name} needs "
+            f"{needed / 1e9:.1f} GB; make room or set TFDS_DATA_DIR to another folder"
         )
     for name, size in missing.items():
         try:
@@ -245,21 +249,3 @@ def _download_and_prepare(builder: WdsrDiv2k, root: Path) -> None:
         builder.download_and_prepare(download_dir=root / "downloads", download_config=config)
     finally:
         tfds.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _turn(root: Path) -> Iterator[bool]:
-    """Waits until no other process prepares data in `root`; False where the file system has no locks."""
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / "wdsr_div2k.lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logging.info("Waiting for another process that prepares DIV2K in %s", root)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL):
-                raise
-            yield False
-            return
-        yield True

@@ -91,6 +91,6 @@ def _reason(error: requests.RequestException) -> str:
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return LOST
     cause: BaseException = error
-    while cause.__cause__ or cause.__context__:
-        cause = cause.__cause__ or cause.__context__
+    while inner := cause.__cause__ or cause.__context__:
+        cause = inner
     return getattr(cause, "strerror", None) or str(cause)

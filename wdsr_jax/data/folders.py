@@ -6,9 +6,9 @@ from pathlib import Path
 
 from absl import logging
 
-from wdsr_jax.data.dataset import Pairs, pair_files
+from wdsr_jax.data.dataset import PairedDataset, dataset_from_files
 from wdsr_jax.data.degradation import Degradation
-from wdsr_jax.data.names import Pair, find_pairs
+from wdsr_jax.data.names import PairFiles, find_pairs
 from wdsr_jax.errors import UserError
 
 _VALID_FOLDER = re.compile(r"(^|_)val(id|idation)?(_|$)", re.IGNORECASE)  # as in DIV2K_valid_HR
@@ -20,7 +20,7 @@ def load_folders(
     scale: int,
     cache_dir: str | Path | None,
     degradation: Degradation | None = None,
-) -> tuple[Pairs, Pairs]:
+) -> tuple[PairedDataset, PairedDataset]:
     """Pairs to train on and pairs held out to validate on.
 
     Without `val_root` the images in folders named as DIV2K's (`DIV2K_valid_HR`) are held out; without such
@@ -37,11 +37,11 @@ def load_folders(
         (training pairs, validation pairs).
 
     Raises:
-        UserError: no root, a single image, and what `find_pairs` and `pair_files` raise.
+        UserError: no root, a single image, and what `find_pairs` and `dataset_from_files` raise.
     """
     if not root:
         raise UserError("config.data.root is empty: name a folder of images with --config.data.root=DIR")
-    pair = partial(pair_files, scale=scale, cache_dir=cache_dir, degradation=degradation)
+    pair = partial(dataset_from_files, scale=scale, cache_dir=cache_dir, degradation=degradation)
     files = find_pairs(root, scale)
     if val_root:
         return pair(files), pair(find_pairs(val_root, scale))
@@ -62,5 +62,5 @@ def load_folders(
     return train, val
 
 
-def _is_valid(file: Pair, root: Path) -> bool:
+def _is_valid(file: PairFiles, root: Path) -> bool:
     return any(_VALID_FOLDER.search(folder) for folder in file.hr.relative_to(root).parts[:-1])

@@ -1,6 +1,6 @@
 """Finds image files and LR/HR pairs in folders, by the names that the published data sets use.
 
-What a file is, is told by its name or, failing that, by the folders between it and the folder given:
+The name of a file tells whether it is HR or LR; where it does not, the folders below the one given tell:
 
 - `img_001_SRF_2_HR.png`, `img_001_SRF_2_LR.png` (SelfExSR): HR and LR of `img_001` at scale 2. The results of
   other methods beside them (`img_001_SRF_2_bicubic.png`) are left alone.
@@ -13,7 +13,7 @@ What a file is, is told by its name or, failing that, by the folders between it 
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ from PIL import Image
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import IMAGE_SUFFIXES
 
+Size = tuple[int, int]  # (H, W) in pixels
+
 _SELFEXSR = re.compile(r"(?P<base>.+?)(?:_SRF_(?P<scale>\d+))?_(?P<kind>HR|LR)")
 _SELFEXSR_OTHER = re.compile(r".+_SRF_\d+_.+")
 _DIV2K_LR = re.compile(r"(?P<base>.+)x(?P<scale>\d)(?P<tag>(?:[mdw]\d?)?)")
@@ -29,7 +31,7 @@ _FOLDER_KIND = re.compile(r"(?:^|_)(HR|LR)|^(hr|lr)$")
 _FOLDER_SCALE = re.compile(r"[xX](\d)$")
 
 
-class Pair(NamedTuple):
+class PairFiles(NamedTuple):
     """One HR image and, where it is on disk, one LR image of it.
 
     Attributes:
@@ -86,7 +88,7 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
 
 def find_pairs(
     folder: str | os.PathLike, scale: int, lr_folder: str | os.PathLike | None = None
-) -> list[Pair]:
+) -> list[PairFiles]:
     """The HR images of a folder, each with its LR where there are LR images.
 
     Args:
@@ -112,37 +114,54 @@ def find_pairs(
         lr = [_as_lr(path, lr_folder) for path in find_images(lr_folder)]
     if not hr:
         raise UserError(f"{folder}: no HR among its images; give the folder that holds HR, or HR and LR")
-    scales = {file.scale for file in hr + lr} - {None}
+    scales = {file.scale for file in hr + lr if file.scale is not None}
     hr = [file for file in hr if file.scale in (None, scale)]
     matching = [file for file in lr if file.scale in (None, scale)]
     if not hr or (lr and not matching):
         there = ", ".join(map(str, sorted(scales)))
         raise UserError(f"{lr_folder or folder}: no images of scale {scale}; there are of scale {there}")
     if not matching:
-        return [Pair(name, file.path, None) for name, file in zip(_names(hr, folder), hr, strict=True)]
+        return [PairFiles(name, file.path, None) for name, file in zip(_names(hr, folder), hr, strict=True)]
     return _match(hr, matching, folder, lr_folder or folder)
 
 
-def check_pair_sizes(pairs: Sequence[Pair], scale: int) -> None:
-    """Refuses pairs whose LR is not HR's size divided by `scale`, rounded down (or up, as MATLAB does).
+def check_pair_sizes(pairs: Sequence[PairFiles], scale: int) -> None:
+    """`check_sizes` for files, of which only the headers are read.
 
-    Only the files' headers are read; files that are no images are left to whoever reads the pixels.
+    Left to whoever reads the pixels: files that cannot be read, and HR of fewer than `scale` pixels a side.
 
     Raises:
         UserError: names the pairs that do not fit, with their sizes.
     """
-    wrong = []
+    sizes = []
     for pair in pairs:
-        sizes = [image_size(path) for path in (pair.lr, pair.hr) if path is not None]
-        if len(sizes) < 2 or None in sizes:
-            continue
-        lr, hr = sizes
-        if not all(x in (y // scale, -(-y // scale)) for x, y in zip(lr, hr, strict=True)):
-            wrong.append(f"{pair.name} (LR {lr[1]}x{lr[0]}, HR {hr[1]}x{hr[0]})")
+        lr, hr = image_size(pair.lr) if pair.lr else None, image_size(pair.hr)
+        if lr and hr and min(hr) >= scale:
+            sizes.append((pair.name, lr, hr))
+    check_sizes(sizes, scale)
+
+
+def check_sizes(pairs: Iterable[tuple[str, Size, Size]], scale: int) -> None:
+    """Refuses pairs whose LR is not HR's size divided by `scale`, rounded down or, as MATLAB does, up.
+
+    1356 rows of HR are 169 or 170 of LR at x8; of 170 the last is without its HR.
+
+    Args:
+        pairs: name, LR's size and HR's size of each.
+        scale: HR pixels per LR pixel and side.
+
+    Raises:
+        UserError: names the pairs that do not fit, or have an HR smaller than one LR pixel, with sizes.
+    """
+    wrong = []
+    for name, lr, hr in pairs:
+        fits = (x in (y // scale, -(-y // scale)) and y >= scale for x, y in zip(lr, hr, strict=True))
+        if not all(fits):
+            wrong.append(f"{name} (LR {lr[1]}x{lr[0]}, HR {hr[1]}x{hr[0]})")
     if wrong:
         raise UserError(
             f"LR and HR do not fit at scale {scale}: {_list(wrong)}; "
-            "LR must have HR's size divided by the scale"
+            "each LR must have its HR's size divided by the scale"
         )
 
 
@@ -205,7 +224,7 @@ def _folder_scale(folders: Sequence[str]) -> int | None:
     return int(scales[-1][1]) if scales else None
 
 
-def _match(hr: list[_File], lr: list[_File], folder: Path, lr_folder: Path) -> list[Pair]:
+def _match(hr: list[_File], lr: list[_File], folder: Path, lr_folder: Path) -> list[PairFiles]:
     """Gives each LR its HR: that of the same base and, among several, of the most folders in common."""
     by_base = defaultdict(list)
     for i, file in enumerate(hr):
@@ -236,7 +255,7 @@ def _match(hr: list[_File], lr: list[_File], folder: Path, lr_folder: Path) -> l
             both = _list([str(file.path.relative_to(lr_folder)) for file in lr_of[i]])
             raise UserError(f"{lr_folder}: more than one LR of {hr[i].path.name}: {both}; give one LR folder")
         for file in lr_of[i]:
-            pairs.append(Pair(name + file.tag if len(tags) > 1 else name, hr[i].path, file.path))
+            pairs.append(PairFiles(name + file.tag if len(tags) > 1 else name, hr[i].path, file.path))
     return pairs
 
 
@@ -249,8 +268,8 @@ def _names(hr: list[_File], folder: Path) -> list[str]:
     return [path.as_posix() for path in relative]
 
 
-def image_size(path: Path) -> tuple[int, int] | None:
-    """(height, width) from the file's header; None where that cannot be read."""
+def image_size(path: Path) -> Size | None:
+    """(H, W) from the file's header; None where that cannot be read."""
     try:
         with Image.open(path) as image:
             return image.height, image.width

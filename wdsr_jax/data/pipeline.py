@@ -21,7 +21,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from wdsr_jax.data.dataset import Pairs
+from wdsr_jax.data.dataset import PairedDataset
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import dihedral
 
@@ -32,7 +32,7 @@ _END = 2**48  # batches; Grain's ranges have an end
 
 
 def training_batches(
-    pairs: Pairs,
+    pairs: PairedDataset,
     *,
     patch_size: int,
     batch_size: int,
@@ -98,7 +98,15 @@ def training_batches(
 
 
 def _batch(
-    k: int, *, pairs: Pairs, sizes: np.ndarray, patch_size: int, first: int, count: int, step: int, seed: int
+    k: int,
+    *,
+    pairs: PairedDataset,
+    sizes: np.ndarray,
+    patch_size: int,
+    first: int,
+    count: int,
+    step: int,
+    seed: int,
 ) -> dict[str, np.ndarray]:
     """Patches k * step + first ... + count - 1 of the stream: what this host gets of batch `k`."""
     start, scale = k * step + first, pairs.scale
@@ -178,8 +186,11 @@ def _start_worker(index: int, count: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
+    parent = parent_process()
+    assert parent is not None  # in a worker there is one
+
     def follow_parent() -> None:
-        parent_process().join()  # returns also when the parent is killed, and no clean-up of its own ran
+        parent.join()  # returns also when the parent is killed, and no clean-up of its own ran
         os._exit(0)
 
     threading.Thread(target=follow_parent, daemon=True).start()

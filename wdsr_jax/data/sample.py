@@ -13,9 +13,9 @@ microaneurysms): there bicubic is as good as anything (51 dB on the retina).
 from importlib.resources import files
 from pathlib import Path
 
-from wdsr_jax.data.dataset import Pairs, pair_files
+from wdsr_jax.data.dataset import PairedDataset, dataset_from_files
 from wdsr_jax.data.degradation import Degradation
-from wdsr_jax.data.names import Pair
+from wdsr_jax.data.names import PairFiles
 from wdsr_jax.errors import UserError
 
 TRAINING = (
@@ -54,8 +54,8 @@ def sample_files() -> tuple[list[Path], list[Path]]:
 
 def load_sample(
     scale: int, cache_dir: str | Path | None, degradation: Degradation | None = None
-) -> tuple[Pairs, Pairs]:
-    """Pairs of the sample photographs, LR made by `imresize`: (training, held out).
+) -> tuple[PairedDataset, PairedDataset]:
+    """PairedDataset of the sample photographs, LR made by `imresize`: (training, held out).
 
     Args:
         scale: HR pixels per LR pixel and side.
@@ -63,10 +63,12 @@ def load_sample(
         degradation: makes LR from HR instead of `imresize`.
 
     Raises:
-        UserError: see `sample_files` and `pair_files`.
+        UserError: see `sample_files` and `dataset_from_files`.
     """
+
+    def load(paths: list[Path]) -> PairedDataset:
+        files = [PairFiles(path.stem, path, None) for path in paths]
+        return dataset_from_files(files, scale, cache_dir, degradation)
+
     training, held_out = sample_files()
-    return (
-        pair_files([Pair(path.stem, path, None) for path in training], scale, cache_dir, degradation),
-        pair_files([Pair(path.stem, path, None) for path in held_out], scale, cache_dir, degradation),
-    )
+    return load(training), load(held_out)

@@ -36,8 +36,8 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from wdsr_jax.data.dataset import Pairs
-from wdsr_jax.data.names import Pair, check_pair_sizes, find_pairs, image_size, set_name
+from wdsr_jax.data.dataset import PairedDataset
+from wdsr_jax.data.names import PairFiles, check_pair_sizes, find_pairs, image_size, set_name
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.alignment import align, best_shift
 from wdsr_jax.image.files import read_image, to_float, to_uint8
@@ -45,7 +45,7 @@ from wdsr_jax.image.metrics import TooSmallError, psnr, ssim
 from wdsr_jax.image.resize import imresize
 from wdsr_jax.inference.tiles import Batch, apply_batches, for_inference
 from wdsr_jax.system import distributed
-from wdsr_jax.system.compilation import keep_compilations
+from wdsr_jax.system.compilation import enable_compilation_cache
 from wdsr_jax.system.console import ArgumentParser
 from wdsr_jax.system.files import write_whole
 from wdsr_jax.weights.store import load_pretrained
@@ -75,7 +75,7 @@ class Example(NamedTuple):
     load: Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
-def examples_of_pairs(pairs: Pairs) -> list[Example]:
+def examples_of_pairs(pairs: PairedDataset) -> list[Example]:
     """The images of a validation set."""
     return [
         Example(name, shape, lambda i=i: pairs[i])
@@ -106,7 +106,7 @@ def examples_of_folder(folder: str | os.PathLike, scale: int) -> list[Example]:
     return [_example_of_pair(file, size, scale) for file, size in zip(files, sizes, strict=True)]
 
 
-def _example_of_pair(file: Pair, size: tuple[int, int], scale: int) -> Example:
+def _example_of_pair(file: PairFiles, size: tuple[int, int], scale: int) -> Example:
     height, width = (side // scale for side in size)
 
     def load() -> tuple[np.ndarray, np.ndarray]:
@@ -382,7 +382,7 @@ def main() -> None:
         raise UserError(f"--shift must be a whole number from 0 up, not {args.shift}")
     if args.out:
         _check_writable(args.out)
-    keep_compilations()
+    enable_compilation_cache()
     module, params = (None, None) if args.model == "bicubic" else load_pretrained(args.model)
     if module is not None and module.scale != args.scale:
         raise UserError(f"--scale={args.scale}: {args.model} is a model for x{module.scale}")

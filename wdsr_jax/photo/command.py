@@ -30,7 +30,7 @@ from wdsr_jax.photo.photos import (
     write_photo,
 )
 from wdsr_jax.photo.upscaling import enlarge, target_size
-from wdsr_jax.system.compilation import keep_compilations
+from wdsr_jax.system.compilation import enable_compilation_cache
 from wdsr_jax.system.console import ArgumentParser
 from wdsr_jax.system.memory import host_memory
 from wdsr_jax.video.transcode import is_video, upscale_video
@@ -217,7 +217,7 @@ def main() -> int:
     """
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     args = parse_arguments(sys.argv[1:])
-    keep_compilations()
+    enable_compilation_cache()
     if "-" in (*args.inputs, args.out):
         _through_pipes(args)
         return 0

@@ -10,13 +10,13 @@ import jax
 from wdsr_jax.system.files import default_cache_dir
 
 
-def keep_compilations() -> None:
+def enable_compilation_cache() -> None:
     """Turns on JAX's cache of compiled programs, in a folder of `default_cache_dir()`.
 
     A folder that JAX_COMPILATION_CACHE_DIR names is used as it is; where no folder can be written, nothing is
     kept.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         try:
             # JAX's key does not say for which processor it compiled, and homes are shared between machines.
             folder = default_cache_dir() / f"compiled-{_processor()}"

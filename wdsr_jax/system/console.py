@@ -19,7 +19,7 @@ _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Has `--version`, and says in one line what is wrong with a command line, as everything else here does."""
+    """Has `--version`; a mistake in the arguments is a `UserError`, one line, as all mistakes are."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)

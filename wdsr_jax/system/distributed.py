@@ -2,7 +2,7 @@
 
 A process is a host with all its devices, or a part of them. All run the same command; each trains on its
 share of every batch and measures its share of the validation images. The functions here are called by all
-processes or by none, and do nothing where there is but one.
+processes or by none, and do nothing where there is only one.
 """
 
 import importlib.util
@@ -39,10 +39,9 @@ def initialize(coordinator: str | None, processes: int | None, process: int | No
     Raises:
         UserError: the arguments do not make sense, or the others cannot be reached.
     """
-    given = (coordinator, processes, process)
     options: dict[str, Any] = {}
-    if any(value is not None for value in given):
-        if any(value is None for value in given):
+    if coordinator is not None or processes is not None or process is not None:
+        if coordinator is None or processes is None or process is None:
             raise UserError("--coordinator, --processes and --process: give all three or none")
         if not re.fullmatch(r".+:\d+", coordinator):
             raise UserError(f"--coordinator must be HOST:PORT, such as node1:1234, not {coordinator!r}")
@@ -146,10 +145,10 @@ def gather(value: Any) -> list[Any]:
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """A mistake that one process meets in the `with` block ends it in all, lest the others wait for ever.
+def raise_on_all_processes() -> Iterator[None]:
+    """A UserError that one process raises in the `with` block is raised in all: none waits for it for ever.
 
-    All leave the block together.
+    All processes leave the block at the same time.
 
     Raises:
         UserError: that of the block; in the processes that had none, the first that had one is quoted.
@@ -167,7 +166,7 @@ def together() -> Iterator[None]:
 
 
 def lost_process(error: Exception) -> UserError | None:
-    """What it means if `error` comes of a collective that failed as a process had ended; else None."""
+    """The UserError to raise where `error` says that another process has ended; else None."""
     if jax.process_count() == 1 or not re.search("gloo|nccl|coordination service", str(error), re.I):
         return None
     return UserError(
@@ -177,7 +176,7 @@ def lost_process(error: Exception) -> UserError | None:
 
 
 @contextmanager
-def naming_lost_processes() -> Iterator[None]:
+def explain_lost_process() -> Iterator[None]:
     """Raises a UserError where the `with` block fails because another process has ended."""
     try:
         yield

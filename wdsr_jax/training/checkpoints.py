@@ -1,8 +1,8 @@
-"""Checkpoints of a training run; the only file that knows Orbax.
+"""Checkpoints of a training run; the only module that imports Orbax.
 
 A checkpoint holds the whole `TrainState` and a JSON record: how many batches were consumed, a fingerprint of
 the data they came from, and a digest of the state. The batches of a run are a function of (data, seed,
-index), so that the count is all there is to the state of the data iterator.
+index), so the count is the whole state of the data iterator.
 """
 
 import hashlib
@@ -27,14 +27,15 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.system import distributed
+from wdsr_jax.system.files import path_errors
 
 FOLDER = "checkpoints"
 _METRIC = "psnr_rgb"
 
-# What fails in Orbax is raised, and said here in one line; what it logs beside that is for its makers.
+# Errors in Orbax are raised, and become one line here; what it logs of them besides is dropped.
 _ORBAX = os.path.join("orbax", "checkpoint", "")
 logging.get_absl_logger().addFilter(lambda record: _ORBAX not in record.pathname)
-getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.getMessage())  # its futures
+getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.getMessage())
 
 
 def saved_steps(workdir: str | os.PathLike) -> list[int]:
@@ -50,24 +51,26 @@ def saved_steps(workdir: str | os.PathLike) -> list[int]:
 def open_checkpoints(workdir: Path, keep: int) -> Iterator[ocp.CheckpointManager]:
     """Opens `workdir/checkpoints`, where the latest `keep` are kept and the best by validation PSNR.
 
-    Half-written ones are removed. On leaving, a save in progress is brought to its end; of several processes,
-    only where they leave without an error, as they would wait for each other.
+    Half-written checkpoints are removed. On leaving, a save in progress is finished; of several processes
+    only where they leave without an error, because they would wait for each other.
+
+    Args:
+        workdir: folder of the run.
+        keep: how many of the latest are kept.
 
     Raises:
         UserError: the folder cannot be made.
     """
     folder = (Path(workdir) / FOLDER).absolute()
-    with distributed.together():
+    with distributed.raise_on_all_processes():
         if distributed.is_lead():
-            try:
+            with path_errors(folder, "cannot be made"):
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
             for step in saved_steps(workdir):
                 try:
                     _check_metrics(folder / str(step))
                 except (OSError, ValueError, LookupError, TypeError) as error:
-                    _set_aside(folder / str(step), error)  # Orbax would open none of them
+                    _set_aside(folder / str(step), error)  # with it Orbax would open no checkpoint
     best = policies.BestN(get_metric_fn=lambda m: m[_METRIC], n=1, keep_checkpoints_without_metrics=False)
     policy = policies.AnyPreservationPolicy([policies.LatestN(keep), best])
     options = ocp.CheckpointManagerOptions(
@@ -83,12 +86,12 @@ def open_checkpoints(workdir: Path, keep: int) -> Iterator[ocp.CheckpointManager
             yield manager
             failed = False
         finally:
-            # An error of the last save: `finish` has raised it, or another one is on its way.
+            # Suppressed: `finish` has raised the error of the last save, or another error is being raised.
             if not failed or jax.process_count() == 1:
                 with suppress(Exception):
                     manager.close()
             if distributed.is_lead():
-                for unfinished in folder.glob("*.orbax-checkpoint-tmp*"):  # of a save that failed
+                for unfinished in folder.glob("*.orbax-checkpoint-tmp*"):
                     shutil.rmtree(unfinished, ignore_errors=True)
 
 
@@ -105,7 +108,7 @@ def save(manager: ocp.CheckpointManager, state: Any, step: int, data: str, psnr:
         psnr: of the validation set at this step, if it was measured.
 
     Raises:
-        UserError: the checkpoint could not be written; those before it stand.
+        UserError: the checkpoint could not be written; those before it are kept.
     """
     if step in manager.all_steps():
         return
@@ -123,7 +126,7 @@ def save(manager: ocp.CheckpointManager, state: Any, step: int, data: str, psnr:
             args=ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)),
             metrics=None if psnr is None else {_METRIC: psnr},
         )
-    except Exception as error:  # Orbax lets through whatever its writers raise
+    except Exception as error:  # Orbax passes on whatever its writers raise
         raise _not_saved(manager, error) from None
 
 
@@ -148,50 +151,51 @@ def has_psnr(manager: ocp.CheckpointManager, step: int) -> bool:
 def restore_newest(manager: ocp.CheckpointManager, target: Any) -> tuple[Any, str]:
     """The newest whole checkpoint.
 
-    One that is damaged is said and moved out of the way, to `workdir/damaged`, and the one before is used.
+    Damaged ones are logged and moved to `workdir/damaged`; the one before is used.
 
     Args:
         manager: from `open_checkpoints`.
-        target: a state of the same structure, shapes and dtypes; its values are of no account.
+        target: a state of the same structure, shapes and dtypes; its values are not used.
 
     Returns:
         The state as host arrays, and the fingerprint of its training pairs.
 
     Raises:
-        UserError: not one checkpoint can be read.
+        UserError: no checkpoint can be read, or the newest is of another network.
     """
     steps = distributed.gather(saved_steps(manager.directory.parent))[0][::-1]
     target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), target)
     for step in steps:
+        state, data, damage = None, "", None
         try:
-            restored = manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore()
-                ),
-            )
-            if _digest(restored.state) != restored.record["digest"]:
-                raise ValueError("its digest does not match its arrays")
-            data = restored.record["data"]
-            damage = None
+            state, data = _restore(manager, step, target)
         except Exception as error:  # damage shows as any of a dozen exception types
             damage = error
         if any(distributed.gather(damage is not None)):
-            with distributed.together():
+            with distributed.raise_on_all_processes():
                 if distributed.is_lead():
                     _set_aside(
                         Path(manager.directory) / str(step), damage or "another process cannot read it"
                     )
             manager.reload()
             continue
-        if not jax.tree.all(jax.tree.map(lambda x, y: x.shape == y.shape, restored.state, target)):
+        if not jax.tree.all(jax.tree.map(lambda x, y: x.shape == y.shape, state, target)):
             raise UserError(f"{manager.directory}: checkpoint {step} is of another network than the config's")
-        return restored.state, data
+        return state, data
     raise UserError(
         f"{manager.directory}: no checkpoint can be read (the damaged ones are in "
         f"{manager.directory.parent / 'damaged'}); put back a good copy, or run again to train anew, which "
         "overwrites the best weights in this folder"
     )
+
+
+def _restore(manager: ocp.CheckpointManager, step: int, target: Any) -> tuple[Any, str]:
+    """State and fingerprint of one checkpoint; raises whatever its damage makes Orbax raise."""
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(target), record=ocp.args.JsonRestore())
+    restored: Any = manager.restore(step, args=items)
+    if _digest(restored.state) != restored.record["digest"]:
+        raise ValueError("its digest does not match its arrays")
+    return restored.state, restored.record["data"]
 
 
 def _check_metrics(checkpoint: Path) -> None:
@@ -201,23 +205,22 @@ def _check_metrics(checkpoint: Path) -> None:
 
 
 def _set_aside(checkpoint: Path, error: Exception | str) -> None:
-    """Moves a damaged checkpoint to `workdir/damaged`, beside those that lie there already, and says so."""
+    """Moves a damaged checkpoint to `workdir/damaged`, under a name that is free there, and logs it."""
     parent = checkpoint.parents[1] / "damaged"
     names = itertools.chain([checkpoint.name], (f"{checkpoint.name}-{i}" for i in itertools.count(2)))
-    try:
+    with path_errors(checkpoint, "damaged, and cannot be moved away"):
         parent.mkdir(exist_ok=True)
         aside = next(parent / name for name in names if not (parent / name).exists())
         shutil.move(checkpoint, aside)
-    except OSError as failed:
-        raise UserError(f"{checkpoint}: damaged, and cannot be moved away ({failed.strerror})") from None
     logging.warning("checkpoint %s is damaged (%s); moved to %s", checkpoint.name, _first_line(error), aside)
 
 
 def _digest(state: Any) -> str:
     # Orbax checks its own metadata but not every byte of the arrays.
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(state):
-        digest.update(np.ascontiguousarray(leaf))
+    leaves: list[Any] = jax.tree.leaves(state)
+    for leaf in leaves:
+        digest.update(np.ascontiguousarray(leaf).data)
     return digest.hexdigest()
 
 
@@ -232,7 +235,7 @@ def _not_saved(manager: ocp.CheckpointManager, error: Exception) -> UserError:
 
 @contextmanager
 def _abandoned_reads_ignored() -> Iterator[None]:
-    """Prints no traceback for each of the arrays that Orbax gives up after the first error."""
+    """Prints no traceback for the reads of other arrays that Orbax abandons after the first error."""
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
@@ -247,6 +250,6 @@ def _abandoned_reads_ignored() -> Iterator[None]:
 
 
 def _first_line(error: Exception | str) -> str:
-    reason = re.search(r"([^:]*) \[os_error_code", str(error))  # at the end of a page by tensorstore
+    reason = re.search(r"([^:]*) \[os_error_code", str(error))  # at the end of tensorstore's long message
     message = getattr(error, "strerror", None) or (reason[1] if reason else str(error))
     return (message.strip().splitlines() or [type(error).__name__])[0][:120]

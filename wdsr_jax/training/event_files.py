@@ -18,7 +18,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from wdsr_jax.errors import UserError
+from wdsr_jax.system.files import path_errors
 
 Writer = Callable[..., None]  # (step, scalars, images), see `open_event_file`
 
@@ -44,7 +44,7 @@ def open_event_file(workdir: Path, first_step: int, *, silent: bool = False) -> 
         yield lambda step, scalars, images=None: None
         return
     start = Event(step=first_step, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START))
-    with _named(workdir):
+    with path_errors(workdir, "TensorBoard's file cannot be written"):
         # Named by the second: two starts within one must not share a file.
         writer = EventsWriter(str(workdir / "events"), filename_suffix=f".{os.getpid()}.{first_step}")
         writer.write_event(start)
@@ -56,7 +56,7 @@ def open_event_file(workdir: Path, first_step: int, *, silent: bool = False) -> 
         values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in scalars.items()]
         for name, image in (images or {}).items():
             values += summary.image(name, image, dataformats="HWC").value
-        with _named(workdir):
+        with path_errors(workdir, "TensorBoard's file cannot be written"):
             writer.write_event(Event(step=step, wall_time=time.time(), summary=Summary(value=values)))
             writer.flush()
 
@@ -92,13 +92,3 @@ def _read_events(path: Path) -> Iterator[Event]:
             return
         yield Event.FromString(data[12 : 12 + length])
         data = data[16 + length :]
-
-
-@contextmanager
-def _named(workdir: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{workdir}: TensorBoard's file cannot be written ({error.strerror or error})"
-        ) from None

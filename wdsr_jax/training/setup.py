@@ -11,7 +11,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from wdsr_jax.data import load_data
-from wdsr_jax.data.dataset import Pairs
+from wdsr_jax.data.dataset import PairedDataset
 from wdsr_jax.evaluation.benchmark import Example, examples_of_pairs
 from wdsr_jax.models import count_trained, create_model
 from wdsr_jax.models.discriminator import Discriminator
@@ -24,7 +24,7 @@ from wdsr_jax.weights.store import start_from
 class RunData(NamedTuple):
     """The images of a run: pairs to train on, and examples to validate on."""
 
-    train: Pairs
+    train: PairedDataset
     val: list[Example]
 
 
@@ -57,7 +57,7 @@ def load_run_data(config: ConfigDict) -> RunData:
         UserError: as `load_data`, on all processes where it does on one.
     """
     data = config.data
-    with distributed.together():
+    with distributed.raise_on_all_processes():
         train, val = load_data(
             data.source,
             scale=config.model.scale,

@@ -15,7 +15,11 @@ from wdsr_jax.evaluation.benchmark import Example
 
 @contextmanager
 def catch_signals() -> Iterator[list[int]]:
-    """A list that gets the first SIGTERM or SIGINT; the second of them exits at once."""
+    """Catches SIGTERM and SIGINT in the `with` block.
+
+    Yields:
+        An empty list, to which the number of the first signal is appended; a second signal exits at once.
+    """
     received: list[int] = []
 
     def handle(number: int, _: Any) -> None:
@@ -33,11 +37,16 @@ def catch_signals() -> Iterator[list[int]]:
 
 
 class Stopped(Exception):
-    """A signal came while images were evaluated."""
+    """Raised where a signal arrives while images are evaluated."""
 
 
 def until_signal(examples: Sequence[Example], signals: Sequence[int]) -> list[Example]:
-    """The same images; loading one of them after a signal raises `Stopped`."""
+    """The same images; to load one of them after a signal raises `Stopped`.
+
+    Args:
+        examples: the images.
+        signals: from `catch_signals`.
+    """
 
     def load(example: Example) -> tuple[np.ndarray, np.ndarray]:
         if signals:

@@ -1,6 +1,5 @@
-"""What a training run leaves in its folder about itself, and whether a config may resume it."""
+"""The folder of a run: its lock, what it records of the run, and whether a config may resume it."""
 
-import fcntl
 import json
 import os
 import platform
@@ -14,14 +13,14 @@ import jax
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.system import distributed
-from wdsr_jax.system.files import replace_file
+from wdsr_jax.system.files import path_errors, replacing
+from wdsr_jax.system.locks import lock_folder
 
 _CONFIG = "config.json"
-_LOCK = ".lock"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
-# These may differ when a run is resumed: they change neither the network nor the order of the batches.
-_FREE = {
+# What may differ when a run is resumed: keys that change neither the network nor the order of the batches.
+MAY_CHANGE = {
     "data.root",
     "data.val_root",
     "data.cache_dir",
@@ -36,7 +35,7 @@ _FREE = {
 
 
 def check_workdir(workdir: str | os.PathLike, config: dict[str, Any], *, resumes: bool) -> None:
-    """Finds out before all work whether a run may have its folder; writes nothing.
+    """Checks before any work that a run may use its folder; writes nothing.
 
     Args:
         workdir: the folder, which need not exist.
@@ -47,60 +46,50 @@ def check_workdir(workdir: str | os.PathLike, config: dict[str, Any], *, resumes
         UserError: it cannot be made or written to, or holds a run whose config contradicts this one.
     """
     workdir = Path(workdir)
-    there = next(path for path in (workdir, *workdir.absolute().parents) if os.path.lexists(path))
-    what = f"--workdir={workdir}: {'it' if there == workdir else there}"
-    if not there.is_dir():
+    nearest = next(path for path in (workdir, *workdir.absolute().parents) if os.path.lexists(path))
+    what = f"--workdir={workdir}: {'it' if nearest == workdir else nearest}"
+    if not nearest.is_dir():
         raise UserError(f"{what} is a file, not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"{what} cannot be written to")
     if not resumes or not (workdir / _CONFIG).exists():
         return
     try:
-        saved = json.loads((workdir / _CONFIG).read_text())
-    except OSError as error:
-        raise UserError(f"{workdir / _CONFIG}: cannot be read ({error.strerror})") from None
+        with path_errors(workdir / _CONFIG, "cannot be read"):
+            saved = json.loads((workdir / _CONFIG).read_text())
     except ValueError:
         raise UserError(f"{workdir / _CONFIG}: damaged; delete it to resume with the config given") from None
-    _compare(workdir, saved, config)
+    _check_same_config(workdir, saved, config)
 
 
 @contextmanager
 def start_workdir(workdir: Path, config: dict[str, Any]) -> Iterator[None]:
     """Makes the folder and writes `config.json`, and `environment.json` with versions and devices.
 
-    In the `with` block the folder is this run's alone; a lock that ends with the process sees to that, where
-    the file system has locks. Of several processes the lead does all this for all of them.
+    In the `with` block no other run can start in the folder, where the file system has locks; the lock ends
+    with the process. Of several processes the lead does all this for all of them.
 
     Raises:
-        UserError: that failed, another run has the folder, or a process does not see what the lead wrote.
+        UserError: a file cannot be written, another run has the folder, or a process does not see the files
+            that the lead wrote.
     """
+
+    def refuse() -> None:
+        raise UserError(
+            f"--workdir={workdir}: another run is at work in it; wait for its end, or choose another"
+        )
+
     with ExitStack() as stack:
-        with distributed.together():
+        with distributed.raise_on_all_processes():
             if distributed.is_lead():
-                try:
+                with path_errors(f"--workdir={workdir}", "cannot be written to"):
                     workdir.mkdir(parents=True, exist_ok=True)
-                    stack.enter_context(_locked(workdir))
+                    stack.enter_context(lock_folder(workdir, ".lock", on_busy=refuse))
                     _write_json(workdir / _CONFIG, config)
                     _write_json(workdir / "environment.json", _environment())
-                except OSError as error:
-                    raise UserError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
-        with distributed.together():
+        with distributed.raise_on_all_processes():
             if not (workdir / _CONFIG).exists():
                 raise UserError(f"--workdir={workdir}: must be on storage that all processes share")
-        yield
-
-
-@contextmanager
-def _locked(workdir: Path) -> Iterator[None]:
-    with open(workdir / _LOCK, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"--workdir={workdir}: another run is at work in it; wait for its end, or choose another"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
         yield
 
 
@@ -114,7 +103,8 @@ def _environment() -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    replace_file(path, (json.dumps(value, indent=2) + "\n").encode())
+    with replacing(path) as file:
+        file.write((json.dumps(value, indent=2) + "\n").encode())
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -124,14 +114,17 @@ def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _compare(workdir: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
-    # Through JSON, as the saved one went, so that tuples equal lists.
+def _check_same_config(workdir: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
+    # Through JSON, as the saved config, so that tuples equal lists.
     old, new = _flatten(saved), _flatten(json.loads(json.dumps(config)))
-    free = _FREE | ({"train.steps"} if new.get("train.schedule") == "piecewise" else set())
-    # A key that the saved config does not have came later, and was off before: 0 or empty.
+    may_change = MAY_CHANGE | ({"train.steps"} if new.get("train.schedule") == "piecewise" else set())
+    # A key that the saved config lacks was added later, and what it sets was off before: 0 or empty.
     old = {key: value for key, value in new.items() if not value} | old
-    differ = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    differ = [f"{key} ({old.get(key)!r} there, {new.get(key)!r} here)" for key in differ if key not in free]
+    differ = [
+        f"{key} ({old.get(key)!r} there, {new.get(key)!r} here)"
+        for key in sorted(old.keys() | new.keys())
+        if key not in may_change and old.get(key) != new.get(key)
+    ]
     if differ:
         raise UserError(
             f"--workdir={workdir}: holds a run with another config: {', '.join(differ)}; "
