@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests import numpy_wdsr
 from tests.numpy_wdsr import random_params
 from wdsr_jax.errors import UserError
-from wdsr_jax.models import count_trained, create_model, fold_weight_norm
+from wdsr_jax.models import count_params, create_model, fold_weight_norm
 from wdsr_jax.models.layers import normalise, pixel_shuffle
 
 SMALL = dict(filters=6, blocks=2, expansion=3, res_scale=0.7, norm="weight", g_init="norm")
@@ -118,7 +118,7 @@ def test_gradients_equal_finite_differences_of_numpy(name):
 def test_number_of_trainable_scalars(fields, count):
     module = create_model({"name": "wdsr_a"} | fields)  # 16 blocks of 32 filters where it says nothing
     params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
-    assert count_trained(params) == count
+    assert count_params(params) == count
 
 
 @pytest.mark.parametrize(
