@@ -141,16 +141,16 @@ class WDSR(nn.Module):
         g, g_first, g_last = initial_g(self.g_init, self.blocks)
         conv = functools.partial(Conv, dtype=self.dtype, axis_name=self.axis_name, convolve=self.convolve)
         outer = functools.partial(conv, norm="none" if self.norm == "batch" else self.norm, g_init=g)
-        block = {"a": BlockA, "b": functools.partial(BlockB, low_rank_ratio=self.low_rank_ratio)}[self.block]
-        block = functools.partial(block, functools.partial(conv, norm=self.norm), self.expansion)
-        block = functools.partial(block, res_scale=self.res_scale, g_init=(g_first, g_last))
+        inner = functools.partial(conv, norm=self.norm)
+        block = BlockA if self.block == "a" else functools.partial(BlockB, low_rank_ratio=self.low_rank_ratio)
+        g_inner = g_first, g_last
         cell = 3 * self.scale**2  # channels that become one r x r cell of RGB
 
         x = shift_mean(lr, self.mean, -1)
         skip = outer(cell, 5, name="skip")(x)  # (B, H, W, 3 r^2)
         x = outer(self.filters, 3, name="head")(x)  # (B, H, W, filters)
         for i in range(self.blocks):
-            x = block(name=f"block_{i}")(x)
+            x = block(inner, self.expansion, res_scale=self.res_scale, g_init=g_inner, name=f"block_{i}")(x)
         x = outer(cell, 3, name="tail")(x)  # (B, H, W, 3 r^2)
         x = x.astype(jnp.float32) + skip.astype(jnp.float32)
         return shift_mean(pixel_shuffle(x, self.scale), self.mean, 1)  # (B, H r, W r, 3)
