@@ -61,9 +61,7 @@ def inference(
     dtype = module.dtype
     module, params = for_inference(module, params)
     module = module.clone(dtype=dtype)
-    apply = jax.jit(
-        functools.partial(apply_padded, module, winograd=True), compiler_options=compiler_options()
-    )
+    apply = jax.jit(functools.partial(apply_padded, module), compiler_options=compiler_options())
     lr = jnp.asarray(lr)
 
     def call() -> jax.Array:

@@ -9,7 +9,6 @@ Networks that are not local (EDRN's channel attention takes means over the whole
 get each image whole and at its own size: one compilation a size, and memory that grows with the image.
 """
 
-import contextlib
 import functools
 import itertools
 import math
@@ -25,8 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import dihedral, from_float, to_float, undo_dihedral
-from wdsr_jax.models import fold_weight_norm, variant
-from wdsr_jax.models.convolution import inference_convolutions
+from wdsr_jax.models import fold_weight_norm, replace_fields
 from wdsr_jax.models.layers import Conv
 from wdsr_jax.models.resampling import Bicubic
 from wdsr_jax.system.memory import device_memory
@@ -45,7 +43,7 @@ _POLL_SECONDS = 0.002
 def for_inference(module: nn.Module, params: Any) -> tuple[nn.Module, Any]:
     """The same network in float32 with its norm multiplied out, whatever it was trained with."""
     # Jitted: op by op it would compile some 24 times, and run as many times as there are layers.
-    return variant(module, norm="none", dtype=jnp.dtype("float32")), jax.jit(fold_weight_norm)(params)
+    return replace_fields(module, norm="none", dtype=jnp.dtype("float32")), jax.jit(fold_weight_norm)(params)
 
 
 @functools.cache
@@ -66,14 +64,7 @@ def compiler_options() -> dict[str, str]:
     return options
 
 
-def apply_padded(
-    module: nn.Module,
-    params: Any,
-    lr: jax.Array,
-    sizes: jax.Array | None = None,
-    *,
-    winograd: bool = False,
-) -> jax.Array:
+def apply_padded(module: nn.Module, params: Any, lr: jax.Array, sizes: jax.Array | None = None) -> jax.Array:
     """Applies the network to images padded to one shape, each as if it stood alone at its own size.
 
     A network pads every convolution's input with zeros at the image's edge. Behind padding, features are
@@ -86,15 +77,12 @@ def apply_padded(
         params: its parameters.
         lr: float (B, H, W, 3) in [0, 1]; image b fills [:height, :width], the rest is of no account.
         sizes: int (B, 2): height and width of each image; None where all fill (H, W), which saves the masks.
-        winograd: whether to use `inference_convolutions`: up to 1.3 times as fast on CPUs, and 0.7 s more to
-            compile.
 
     Returns:
         Float32 (B, H * scale, W * scale, 3), unclipped; meaningful in [:height * scale, :width * scale].
     """
     # Full float32: by default GPUs and TPUs would round the factors of a product to 10 or 8 bits.
-    convolutions = inference_convolutions() if winograd else contextlib.nullcontext()
-    with jax.default_matmul_precision("highest"), convolutions:
+    with jax.default_matmul_precision("highest"):
         if module.radius is None or sizes is None:
             return module.apply({"params": params}, lr)
         with nn.intercept_methods(_mask_inputs(lr.shape[1:3], sizes)):
@@ -124,7 +112,7 @@ def _mask_inputs(shape: tuple[int, int], sizes: jax.Array) -> Callable[..., Any]
 
 @functools.cache  # one compilation a shape, however often inference comes back
 def parallel_apply(
-    module: nn.Module, winograd: bool = False
+    module: nn.Module,
 ) -> Callable[[Any, np.ndarray, np.ndarray | None], jax.Array]:
     """`apply_padded` of the network on all devices of this host: (params, lr, sizes) -> sr.
 
@@ -133,7 +121,7 @@ def parallel_apply(
     mesh = Mesh(np.asarray(jax.local_devices()), ("batch",))
     everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("batch"))
     apply = jax.jit(
-        functools.partial(apply_padded, module, winograd=winograd),
+        functools.partial(apply_padded, module),
         in_shardings=(everywhere, split, split),
         out_shardings=split,
         compiler_options=compiler_options(),
@@ -204,7 +192,7 @@ def upscale(
         filled = (len(rows[0][0]), len(columns[0][0])) == shape  # all windows are alike
         chunks = iter(lambda: list(itertools.islice(pieces, batch)), [])
         batches = (Batch(chunk, shape, filled) for chunk in chunks)
-    outputs = apply_batches(module, params, batches, batch, winograd=radius is not None)
+    outputs = apply_batches(module, params, batches, batch)
     dtype = image.dtype if image.dtype.kind == "u" else np.dtype(np.float32)
     result = np.empty((height * scale, width * scale, 3), dtype)
     for (y, keep_y), (x, keep_x) in windows:
@@ -237,7 +225,7 @@ class Batch(NamedTuple):
 
 
 def apply_batches(
-    module: nn.Module, params: Any, batches: Iterable[Batch], size: int, *, winograd: bool = False
+    module: nn.Module, params: Any, batches: Iterable[Batch], size: int
 ) -> Iterator[np.ndarray]:
     """Applies the network to batches, one ahead: the device works while the one before is used.
 
@@ -248,12 +236,11 @@ def apply_batches(
         params: its parameters.
         batches: of at most `size` images, and at least one.
         size: what they are filled up to: a multiple of the devices.
-        winograd: see `apply_padded`.
 
     Yields:
         Of each image in turn SR, float32 (h * scale, w * scale, 3).
     """
-    apply, scale = parallel_apply(module, winograd), module.scale
+    apply, scale = parallel_apply(module), module.scale
 
     def start(batch: Batch) -> jax.Array:
         lr = np.zeros((size, *batch.shape, 3), np.float32)
@@ -359,7 +346,7 @@ def _feature_bytes(module: nn.Module, shapes: tuple) -> float:
     leaves = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes[1]]
     params = jax.tree.unflatten(shapes[0], leaves)
     lr, sizes = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32), jax.ShapeDtypeStruct((1, 2), jnp.int32)
-    apply = functools.partial(apply_padded, module, winograd=module.radius is not None)
+    apply = functools.partial(apply_padded, module)
     return _peak_bytes(jax.make_jaxpr(apply)(params, lr, sizes).jaxpr) / side**2
 
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from wdsr_jax.data import load_data
 from wdsr_jax.data.dataset import PairedDataset
 from wdsr_jax.evaluation.benchmark import Example, examples_of_pairs
-from wdsr_jax.models import count_trained, create_model
+from wdsr_jax.models import count_params, create_model
 from wdsr_jax.models.discriminator import Discriminator
 from wdsr_jax.system import distributed
 from wdsr_jax.training import adversarial, optim, step
@@ -94,7 +94,7 @@ def create_task(config: ConfigDict) -> Task:
 
 
 def _pixel_task(config: ConfigDict) -> Task:
-    train, module = config.train, create_model(config.model)
+    train, module = config.train, create_model(config.model, allow_import=True)
     share = config.data.batch_size // (jax.device_count() * train.grad_accum)
     schedule, options = _common_options(config, module)
     train_step = step.parallel_train_step(
@@ -113,7 +113,8 @@ def _pixel_task(config: ConfigDict) -> Task:
 
 
 def _adversarial_task(config: ConfigDict) -> Task:
-    train, gan, module = config.train, config.gan, create_model(config.model)
+    train, gan = config.train, config.gan
+    module = create_model(config.model, allow_import=True)
     discriminator, hr_patch_size = Discriminator(gan.filters), config.data.patch_size * config.model.scale
     schedule, options = _common_options(config, module)
     train_step = adversarial.parallel_train_step(
@@ -159,5 +160,5 @@ def _common_options(config: ConfigDict, module: nn.Module) -> tuple[optax.Schedu
 def _shapes(init_state: Callable[[str], step.TrainState]) -> Any:
     """The shapes of a task's state; logs how many parameters its network has."""
     shapes = jax.eval_shape(lambda: init_state(""))
-    logging.info("%s parameters", f"{count_trained(shapes.params):,}")
+    logging.info("%s parameters", f"{count_params(shapes.params):,}")
     return shapes
