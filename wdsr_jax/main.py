@@ -3,7 +3,8 @@
 python -m wdsr_jax.main --config=configs/x4.py[:variant] --workdir=runs/x4 [--config.KEY=VALUE ...]
 """
 
-# What trains is imported in `main`: input workers import this file anew, and would each hold all of it.
+# What trains is imported in `main`: input workers import this file anew, and would each hold all of it; and
+# a mistake in the arguments is answered before JAX is imported.
 import argparse
 import os
 import re
@@ -17,16 +18,18 @@ from wdsr_jax.system.console import ArgumentParser, run_command
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    """The options, `config` being a ConfigDict with its overrides; UserError where something is wrong."""
-    from wdsr_jax.training.config import override_all, read_config
+    """The options, `config` being the locked ConfigDict; UserError where something is wrong."""
+    from wdsr_jax.training.config import parse_config
 
     parser = ArgumentParser(
-        prog="python -m wdsr_jax.main", description=__doc__.splitlines()[0], allow_abbrev=False
+        prog="python -m wdsr_jax.main", description=str(__doc__).splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--config", metavar="FILE.py[:VARIANT]", help="such as configs/quickstart.py")
     parser.add_argument("--workdir", help="folder for checkpoints, logs and results, such as runs/quickstart")
     parser.add_argument("--profile", action="store_true", help="trace 5 steps into the workdir's profile/")
-    parser.add_argument("--config.KEY", metavar="VALUE", help="overrides a key of the config file")
+    parser.add_argument(
+        "--config.KEY", metavar="VALUE", help="overrides a key of the config file; see configs/README.md"
+    )
     several = parser.add_argument_group(
         "several processes",
         "Slurm's, Open MPI's, Kubernetes' and those of a TPU pod find each other; others are told:",
@@ -40,9 +43,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
             raise UserError(
                 f"--{name} is missing; try --config=configs/quickstart.py --workdir=runs/quickstart"
             )
-    known.config = read_config(known.config)
-    override_all(known.config, rest)
-    known.config.lock()
+    known.config = parse_config(known.config, rest)
     return known
 
 
@@ -60,6 +61,7 @@ def _widen_cpu_pool() -> None:
 
 def main() -> int:
     """Parses the command line, joins other processes, names the devices, trains."""
+    options = parse_arguments(sys.argv[1:])
     _widen_cpu_pool()
     import jax
 
@@ -67,7 +69,6 @@ def main() -> int:
     from wdsr_jax.system.compilation import keep_compilations
     from wdsr_jax.training.loop import train_and_evaluate
 
-    options = parse_arguments(sys.argv[1:])
     distributed.initialize(options.coordinator, options.processes, options.process)
     # Until the training loop takes signals over: unwinds, so that nothing half-written stays.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

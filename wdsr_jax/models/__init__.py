@@ -18,7 +18,7 @@ from wdsr_jax.models.srcnn import SRCNN
 from wdsr_jax.models.srresnet import SRResNet
 from wdsr_jax.models.wdsr import WDSR
 
-__all__ = ["count_trained", "create_model", "fold_weight_norm", "has_batch_norm", "variant"]
+__all__ = ["count_trained", "create_model", "fold_weight_norm", "has_batch_norm", "model_keys", "variant"]
 
 # By name: the network, and the fields that the name alone stands for.
 _NETWORKS = {
@@ -93,6 +93,16 @@ def create_model(config: Mapping[str, Any]) -> nn.Module:
     if name == "edrn" and module.norm == "batch":
         raise UserError("model.norm must be weight or none for edrn; its batch norm is part of weight")
     return module
+
+
+def model_keys() -> dict[str, type]:
+    """The keys that `config.model` may have, and the types of their values: the fields of all networks."""
+    keys: dict[str, type] = {"name": str, "dtype": str, "scale": int}
+    for network, _ in _NETWORKS.values():
+        for field in dataclasses.fields(network):
+            if field.name in {*_CHOICES, *_COUNTS, *_NUMBERS, "mean"} - keys.keys():
+                keys[field.name] = type(field.default)
+    return keys
 
 
 def has_batch_norm(module: nn.Module) -> bool:

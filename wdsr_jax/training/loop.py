@@ -131,7 +131,7 @@ def train_and_evaluate(
     else:
         share = data.batch_size // (jax.device_count() * train.grad_accum)
         train_step = steps.parallel_train_step(
-            shift=train.shift,
+            shift=train.shift_window,
             grad_accum=train.grad_accum,
             micro_batches=steps.count_micro_batches(module, share),
             **options,
@@ -193,13 +193,13 @@ def train_and_evaluate(
             images = until_signal(examples, signals) if is_alone else examples
             try:
                 result = evaluate.evaluate(
-                    images, scale, module, params, bicubic=False, shift=train.shift, label="validation"
+                    images, scale, module, params, bicubic=False, shift=train.shift_window, label="validation"
                 )
             except Stopped:
                 return None
             scores = result["model"]
             # There is none where all images are tiny.
-            psnr_rgb = scores["psnr_shift" if train.shift else "psnr_rgb"] or 0.0
+            psnr_rgb = scores["psnr_shift" if train.shift_window else "psnr_rgb"] or 0.0
             note = ""
             if psnr_rgb >= best or has_gan:  # a discriminator costs PSNR, and is not there for it
                 best, note = psnr_rgb, "" if has_gan else ", the best so far"
@@ -284,7 +284,7 @@ def train_and_evaluate(
         logging.info("stopped by %s at step %d; saved: the same command goes on from here", name, step)
         return 128 + number
     if not reported:
-        write_report(workdir, examples, scale, train.shift)
+        write_report(workdir, examples, scale, train.shift_window)
     if is_lead:
         print_report(workdir, scale)
     return 0
