@@ -128,7 +128,8 @@ def read_config(argument: str) -> ConfigDict:
             getattr(config, "lock", None)  # the library puts an OSError off until something is asked for
     except UserError:
         raise
-    except flags.IllegalFlagValueError as error:  # behind it one with a traceback for a message, and the cause
+    except flags.IllegalFlagValueError as error:
+        # Between it and what the file raised the library puts one whose message is a traceback.
         _explain(argument, getattr(error.__context__, "__context__", None) or error)
     except OSError as error:
         _explain(argument, error.__cause__ or error)
@@ -214,12 +215,13 @@ def _prepare(config: ConfigDict, key: str) -> type:
     """
     kind = _kind(config, key)
     section, name = key.split(".")
-    if not isinstance(config.get(section), ConfigDict):
+    values = config.get(section)
+    if not isinstance(values, ConfigDict):
         file = "srgan" if section == "gan" else "default"
         raise UserError(f"config.{section} is missing; configs/{file}.py has it")
-    if type(config[section].get(name)) is not kind:
-        with config.unlocked(), config.ignore_type():
-            config[section][name] = kind()
+    if type(values.get(name)) is not kind:
+        with values.unlocked(), values.ignore_type():
+            values[name] = kind()
     return kind
 
 
@@ -227,13 +229,13 @@ def _kind(config: ConfigDict, key: str) -> type:
     """The type of a key; of one of model, that of its value, or else of the networks' field."""
     if key in KEYS:
         return KEYS[key].kind
-    section, _, name = key.partition(".")
-    model = config.get("model", {})
-    known = {f"model.{field}": type(value) for field, value in model.items() if value is not None}
-    if section == "model" and key not in known:
+    model = config.get("model")
+    fields = model.items() if isinstance(model, ConfigDict) else ()
+    known = {f"model.{field}": type(value) for field, value in fields if value is not None}
+    if key.startswith("model.") and key not in known:
         from wdsr_jax.models import model_keys  # seconds, for it imports JAX
 
-        known |= {f"model.{field}": kind for field, kind in model_keys().items()}
+        known = {f"model.{field}": kind for field, kind in model_keys().items()} | known
     if key not in known:
         raise _unknown(key, known)
     return tuple if known[key] is list else known[key]
@@ -252,13 +254,13 @@ def check_values(config: ConfigDict) -> None:
         UserError: names the key, and what it may be: a key of data, train or gan that is missing or unknown,
             a value of the wrong type or out of range.
     """
-    values = {}
-    for section in config:
+    values: dict[str, Any] = {}
+    for section, keys in config.items():
         if section not in _SECTIONS:
             raise UserError(f"config.{section}: no such section; there are {', '.join(_SECTIONS)}")
-        if not isinstance(config[section], Mapping | ConfigDict):
-            raise UserError(f"config.{section} must be a ConfigDict, not {config[section]!r}")
-        values |= {f"{section}.{name}": value for name, value in config[section].items()}
+        if not isinstance(keys, Mapping | ConfigDict):
+            raise UserError(f"config.{section} must be a ConfigDict, not {keys!r}")
+        values |= {f"{section}.{name}": value for name, value in keys.items()}
     models = [key for key in values if key.startswith("model.")]  # which `create_model` checks
     for key in values:
         if key not in KEYS and key not in models:
