@@ -1,7 +1,6 @@
 """All keys and their defaults: WDSR-A of 16 blocks and 32 filters, on DIV2K x2. Other configs vary this.
 
-What a key means: `wdsr_jax/models/` (model), `wdsr_jax/data/__init__.py` (data), `wdsr_jax/steps.py`
-and `wdsr_jax/optim.py` (train). What it may be: `wdsr_jax/config.py`.
+`configs/README.md` says what each key means and what it may be.
 """
 
 from ml_collections import ConfigDict
@@ -13,16 +12,12 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict(dict(name="wdsr_a", scale=2, filters=32, blocks=16, expansion=4))
     config.model.update(low_rank_ratio=0.8, res_scale=1.0, norm="weight", g_init="official", dtype="float32")
     config.data = ConfigDict(dict(source="div2k", root="", val_root="", track="bicubic", cache_dir=""))
-    config.data.update(patch_size=48, batch_size=16, workers=0)  # LR pixels; worker processes, 0: threads
-    config.data.update(degradation="")  # makes LR from HR, such as mild or shift=4; empty: bicubic
-    config.train = ConfigDict(dict(steps=300_000, seed=0, loss="l1", grad_clip=0.0, ema_decay=0.999))
-    config.train.update(shift=0)  # HR pixels by which LR and HR may be misaligned: in loss and validation
-    config.train.update(grad_accum=1)  # parts of a device's batch that come one after the other: saves memory
-    config.train.update(init_from="")  # weights to start from: a file, a workdir or a shipped name
-    config.train.update(learning_rate=1e-3, warmup_steps=0, schedule="piecewise")  # or cosine
-    config.train.update(lr_boundaries=(200_000, 250_000), lr_decay=0.1)  # of piecewise
-    config.train.update(log_every=100, eval_every=10_000, checkpoint_every=1_000)
-    config.train.update(keep_checkpoints=3, max_skipped=100)  # latest, beside the best; non-finite in a row
+    config.data.update(degradation="", patch_size=48, batch_size=16, workers=0)
+    config.train = ConfigDict(dict(steps=300_000, seed=0, loss="l1", shift_window=0, init_from=""))
+    config.train.update(learning_rate=1e-3, warmup_steps=0, schedule="piecewise")
+    config.train.update(lr_boundaries=(200_000, 250_000), lr_decay=0.1)
+    config.train.update(grad_clip=0.0, grad_accum=1, ema_decay=0.999, max_skipped=100)
+    config.train.update(log_every=100, eval_every=10_000, checkpoint_every=1_000, keep_checkpoints=3)
     return config.lock()
 
 

@@ -118,16 +118,16 @@ def test_a_signal_to_the_whole_group_ends_a_run_with_workers(
 SLOW = """
 import time
 from configs.quickstart import get_config
-from wdsr_jax.data import paired
+from wdsr_jax.data import dataset
 
-read_image = paired.read_image
+read_image = dataset.read_image
 
 def slowly(path):
     print("reading\\n", end="", flush=True)  # in one piece: two threads print
     time.sleep(1)
     return read_image(path)
 
-paired.read_image = slowly
+dataset.read_image = slowly
 """
 
 
@@ -147,30 +147,57 @@ def test_a_signal_while_data_are_prepared(tmp_path, photos, compile_cache, numbe
     assert list(cache.iterdir()) == []
 
 
-def test_input_workers_do_not_import_what_trains():
-    """They import `main` anew, each of them."""
-    code = "import sys, wdsr_jax.main, wdsr_jax.data.pipeline; print(*sorted(sys.modules), sep='\\n')"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    loaded = set(out.split())
+LIGHT = """
+import sys
+from wdsr_jax import main
+from wdsr_jax.errors import UserError
+
+print("config" if "wdsr_jax.training.config" in sys.modules else "no config")
+
+def parse(*arguments):
+    try:
+        main.parse_arguments(list(arguments))
+    except UserError as error:
+        print("error:", error)
+    except SystemExit as end:
+        print("exit", end.code)
+
+config, workdir = "--config=configs/x4.py", "--workdir=run"
+parse("--help")
+parse("--version")
+parse(config)
+parse("--config=configs/none.py", workdir)
+parse("--config=configs/paper.py", workdir)
+parse(config, workdir, "--workdri=run")
+for override in %s:
+    parse(config, workdir, f"--config.{override}")
+parse(config, workdir, "--config.model.blocks=8", "--config.train.lr_boundaries=(1, 2)")
+print("JAX" if "jax" in sys.modules else "no JAX")
+import wdsr_jax.data.pipeline
+print("loaded", *sys.modules)
+"""
+OVERRIDES = ("train.sed=1", "train.seed=one", "train.steps=0", "train.loss=l3", "train.shift_window=96")
+OVERRIDES += ("data.source=web", "data.batch_size", "model.filters=many")
+
+
+def test_arguments_are_read_without_jax_and_input_workers_do_not_import_what_trains():
+    """Input workers import `main` anew, each of them."""
+    code = [sys.executable, "-c", LIGHT % repr(OVERRIDES)]
+    out = subprocess.run(code, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert out[0] == "no config" and "usage: python -m wdsr_jax.main" in out[1]
+    answers = [line for line in out if line.startswith(("error: ", "exit "))]
+    assert answers[:2] == ["exit 0", "exit 0"]
+    assert len(answers) == 2 + 4 + len(OVERRIDES) and all(a.startswith("error: ") for a in answers[2:])
+    assert out[-2] == "no JAX"
+    loaded = set(out[-1].split())
     assert {"wdsr_jax.main", "wdsr_jax.data.pipeline", "grain"} <= loaded
-    trains = {
-        "wdsr_jax.training.loop",
-        "wdsr_jax.training.config",
-        "wdsr_jax.training.checkpoints",
-        "optax",
-        "tensorboardX",
-    }
-    assert not loaded & {*trains, "tensorflow_datasets"}
+    trains = {"wdsr_jax.training.loop", "wdsr_jax.training.checkpoints", "optax", "tensorboardX"}
+    assert not loaded & {*trains, "tensorflow_datasets", "flax"}
 
 
 def test_a_mistake_is_one_line_and_exit_code_1(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "wdsr_jax.main",
-        "--config=configs/x4.py:foo",
-        f"--workdir={tmp_path / 'run'}",
-    ]
+    arguments = ["--config=configs/x4.py:foo", f"--workdir={tmp_path / 'run'}"]
+    command = [sys.executable, "-m", "wdsr_jax.main", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1 and result.stdout == ""
     assert (
@@ -195,7 +222,10 @@ CONFIG = "--config=configs/quickstart.py"
             "unexpected argument 'more'; overrides look like --config.KEY=VALUE",
         ),
         ([CONFIG, "--workdri=run", "--workdir=run"], "unexpected argument '--workdri'"),
-        ([CONFIG, "--workdir=run", "--config.train.seed"], "--config.train.seed: has no value"),
+        (
+            [CONFIG, "--workdir=run", "--config.train.seed"],
+            "Missing value for flag --config.train.seed; overrides look like",
+        ),
         ([CONFIG, "--workdir=run", "--config.train.sed=1"], "config.train.sed: no such key; did you mean"),
         ([CONFIG, "--workdir=run", "--config.=1"], "config.: no such key"),
     ],

@@ -3,7 +3,8 @@
 python -m wdsr_jax.main --config=configs/x4.py[:variant] --workdir=runs/x4 [--config.KEY=VALUE ...]
 """
 
-# What trains is imported in `main`: input workers import this file anew, and would each hold all of it.
+# What trains is imported in `main`: input workers import this file anew and would each hold all of it, and
+# mistakes in the arguments are answered before JAX is imported.
 import argparse
 import os
 import re
@@ -17,32 +18,26 @@ from wdsr_jax.system.console import ArgumentParser, run_command
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    """The options, `config` being a ConfigDict with its overrides; UserError where something is wrong."""
-    from wdsr_jax.training.config import override_all, read_config
+    """The options, `config` being the locked ConfigDict; UserError where something is wrong."""
+    from wdsr_jax.training.config import parse_config
 
-    parser = ArgumentParser(
-        prog="python -m wdsr_jax.main", description=__doc__.splitlines()[0], allow_abbrev=False
-    )
+    summary = str(__doc__).splitlines()[0]
+    parser = ArgumentParser(prog="python -m wdsr_jax.main", description=summary, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE.py[:VARIANT]", help="such as configs/quickstart.py")
     parser.add_argument("--workdir", help="folder for checkpoints, logs and results, such as runs/quickstart")
     parser.add_argument("--profile", action="store_true", help="trace 5 steps into the workdir's profile/")
-    parser.add_argument("--config.KEY", metavar="VALUE", help="overrides a key of the config file")
-    several = parser.add_argument_group(
-        "several processes",
-        "Slurm's, Open MPI's, Kubernetes' and those of a TPU pod find each other; others are told:",
-    )
+    parser.add_argument("--config.KEY", metavar="VALUE", help="overrides a key; see configs/README.md")
+    others = "Slurm's, Open MPI's, Kubernetes' and those of a TPU pod find each other; others are told:"
+    several = parser.add_argument_group("several processes", others)
     several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
     several.add_argument("--processes", type=int, metavar="N", help="how many there are")
     several.add_argument("--process", type=int, metavar="I", help="which this is, from 0 to N - 1")
     known, rest = parser.parse_known_args(arguments)
     for name in ("config", "workdir"):
         if not getattr(known, name):
-            raise UserError(
-                f"--{name} is missing; try --config=configs/quickstart.py --workdir=runs/quickstart"
-            )
-    known.config = read_config(known.config)
-    override_all(known.config, rest)
-    known.config.lock()
+            example = "--config=configs/quickstart.py --workdir=runs/quickstart"
+            raise UserError(f"--{name} is missing; try {example}")
+    known.config = parse_config(known.config, rest)
     return known
 
 
@@ -51,7 +46,7 @@ def _widen_cpu_pool() -> None:
     import jax
 
     forced = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
-    devices = int(forced[1]) if forced else jax.config.jax_num_cpu_devices
+    devices = int(forced[1]) if forced else getattr(jax.config, "jax_num_cpu_devices", 1)
     threads = os.environ.get("NPROC", "")
     threads = int(threads) if threads.isdecimal() else os.cpu_count() or 1
     if devices > 1:
@@ -60,6 +55,7 @@ def _widen_cpu_pool() -> None:
 
 def main() -> int:
     """Parses the command line, joins other processes, names the devices, trains."""
+    options = parse_arguments(sys.argv[1:])
     _widen_cpu_pool()
     import jax
 
@@ -67,7 +63,6 @@ def main() -> int:
     from wdsr_jax.system.compilation import enable_compilation_cache
     from wdsr_jax.training.loop import train_and_evaluate
 
-    options = parse_arguments(sys.argv[1:])
     distributed.initialize(options.coordinator, options.processes, options.process)
     # Until the training loop takes signals over: unwinds, so that nothing half-written stays.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))

@@ -214,7 +214,7 @@ def test_stopped_and_resumed_equals_never_stopped(config, trained, tmp_path):
         ("gan.filters", 0, "config.gan.filters must be above 0, not 0"),
         ("train.init_from", "", "config.train.init_from is missing: a discriminator fine-tunes"),
         ("train.grad_accum", 2, "config.train.grad_accum must be 1 with a discriminator, not 2"),
-        ("train.shift", 1, "config.train.shift must be 0 with a discriminator, not 1"),
+        ("train.shift_window", 1, "config.train.shift_window must be 0 with a discriminator, not 1"),
     ],
 )
 def test_what_cannot_work_is_named(config, key, value, message):

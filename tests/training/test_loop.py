@@ -449,7 +449,7 @@ def fill(disk):
 
 
 def test_misaligned_pairs_are_trained_on_and_scored_at_their_best_shift(photos, image_cache, tmp_path):
-    config = tiny_config(photos, image_cache, data__degradation="shift=2,noise=3", train__shift=3)
+    config = tiny_config(photos, image_cache, data__degradation="shift=2,noise=3", train__shift_window=3)
     assert train_and_evaluate(config, tmp_path / "run") == 0
     result = read_json(tmp_path / "run" / "evaluation.json")["validation"]
     assert result["model"]["psnr_shift"] == best_of(tmp_path / "run")
@@ -500,7 +500,7 @@ MISTAKES = {
     "small": (None, {"data__patch_size": 25}, r"no training image has an LR of 25x25 pixels"),
     "misfit": (_misfit, {}, r"LR and HR do not fit at scale 2: 0001 \(LR 30x24, HR 64x48\)"),
     "scale": (_other_scale, {}, r"no images of scale 2; there are of scale 4"),
-    "source": (None, {"data__source": "div8k"}, r"config\.data\.source='div8k' is unknown"),
+    "source": (None, {"data__source": "div8k"}, r"config\.data\.source must be one of div2k, f"),
     "track": (None, {"data__source": "div2k", "data__track": "sharp"}, r"config\.data\.track"),
     "devices": (
         None,

@@ -93,11 +93,21 @@ def test_what_contradicts_is_named(tmp_path, key, value):
 def test_a_key_that_came_later_was_off(tmp_path):
     workdir = started(tmp_path, config_with())
     saved = json.loads((workdir / "config.json").read_text())
-    del saved["train"]["shift"], saved["data"]["degradation"]
+    del saved["train"]["shift_window"], saved["data"]["degradation"]
     (workdir / "config.json").write_text(json.dumps(saved))
     check_workdir(workdir, config_with(), resumes=True)
-    with pytest.raises(UserError, match=r"another config: train\.shift \(None there, 4 here\);"):
-        check_workdir(workdir, config_with(train__shift=4), resumes=True)
+    with pytest.raises(UserError, match=r"another config: train\.shift_window \(None there, 4 here\);"):
+        check_workdir(workdir, config_with(train__shift_window=4), resumes=True)
+
+
+def test_the_old_name_of_the_shift_window_is_read(tmp_path):
+    workdir = started(tmp_path, config_with(train__shift_window=4))
+    saved = json.loads((workdir / "config.json").read_text())
+    saved["train"]["shift"] = saved["train"].pop("shift_window")
+    (workdir / "config.json").write_text(json.dumps(saved))
+    check_workdir(workdir, config_with(train__shift_window=4), resumes=True)
+    with pytest.raises(UserError, match=r"another config: train\.shift_window \(4 there, 0 here\);"):
+        check_workdir(workdir, config_with(), resumes=True)
 
 
 def test_several_contradictions_are_all_named(tmp_path):

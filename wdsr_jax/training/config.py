@@ -1,64 +1,107 @@
-"""Configs: the keys there are, reading a config file, overrides on the command line, and what is refused.
+"""Configs: the keys there are, reading a config file, `--config.KEY=VALUE`, and what is refused.
 
 A config is a Python file whose `get_config()` returns a `ConfigDict` of the sections model, data and train,
-such as `configs/default.py`. `FILE.py:VARIANT` calls `get_config("VARIANT")`.
+and gan where a discriminator takes part; `configs/README.md` says what each key means. `FILE.py:VARIANT`
+calls `get_config("VARIANT")`. The keys of model are the fields of the networks, see `models.model_keys`.
+
+Commands read their arguments with this module before they import JAX, so only `check_config` imports it.
 """
 
-import ast
 import difflib
-import inspect
 import math
 import re
-import runpy
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, NoReturn, get_origin
 
-import jax
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
-from wdsr_jax.data.degradation import parse_degradation
 from wdsr_jax.errors import UserError
-from wdsr_jax.models import create_model, has_batch_norm
-from wdsr_jax.models.vgg import LAYERS
-from wdsr_jax.training import optim
-from wdsr_jax.training.adversarial import ADVERSARIAL
-from wdsr_jax.training.losses import LOSSES
 
-_TYPES = {
-    "text": """model.name model.norm model.g_init model.dtype model.upsampler
-        data.source data.root data.val_root data.track data.cache_dir data.degradation
-        train.loss train.schedule train.init_from
-        gan.adversarial gan.perceptual gan.vgg""",
-    "a whole number": """model.scale model.filters model.blocks model.expansion model.layers model.growth
-        data.patch_size data.batch_size data.workers
-        train.steps train.seed train.warmup_steps train.log_every train.eval_every train.checkpoint_every
-        train.keep_checkpoints train.max_skipped train.grad_accum train.shift gan.filters""",
-    "a number": """model.low_rank_ratio model.res_scale
-        train.learning_rate train.lr_decay train.grad_clip train.ema_decay
-        gan.adversarial_weight gan.perceptual_weight gan.pixel_weight""",
-    "numbers in brackets, such as (1, 2)": "model.mean train.lr_boundaries",
-}
-KEYS = {key: kind for kind, keys in _TYPES.items() for key in keys.split()}  # key -> what its value must be
-# Where they are missing, the network's own defaults hold; most networks have no such field.
-_OPTIONAL = {"model.mean", "model.upsampler", "model.layers", "model.growth"}
-_SECTIONS = ("model", "data", "train", "gan")  # the last only where a discriminator takes part
 
-# Of data and train; `create_model` knows the model's.
-_RANGES = {
-    "above 0": (
-        lambda x: x > 0,
-        """data.patch_size data.batch_size train.steps train.learning_rate train.lr_decay train.log_every
-        train.eval_every train.checkpoint_every train.keep_checkpoints train.grad_accum""",
-    ),
-    "0 or more": (
-        lambda x: x >= 0,
-        "data.workers train.warmup_steps train.grad_clip train.max_skipped train.shift",
-    ),
-    "in [0, 1)": (lambda x: 0 <= x < 1, "train.ema_decay"),
+class Key(NamedTuple):
+    """What the value of a key may be.
+
+    Attributes:
+        kind: its type.
+        values: the name of a range in `RANGES`, or the texts to choose from; empty where any value of the
+            type will do, or another check knows more.
+    """
+
+    kind: type
+    values: str | tuple[str, ...] = ""
+
+
+RANGES: dict[str, Callable[[Any], bool]] = {
+    "above 0": lambda x: x > 0,
+    "0 or more": lambda x: x >= 0,
+    "in [0, 1)": lambda x: 0 <= x < 1,
 }
+KEYS = {
+    "data.source": Key(str, ("div2k", "folder", "sample")),
+    "data.root": Key(str),
+    "data.val_root": Key(str),
+    "data.track": Key(str, ("bicubic", "unknown", "mild", "difficult", "wild")),
+    "data.cache_dir": Key(str),
+    "data.degradation": Key(str),
+    "data.patch_size": Key(int, "above 0"),
+    "data.batch_size": Key(int, "above 0"),
+    "data.workers": Key(int, "0 or more"),
+    "train.steps": Key(int, "above 0"),
+    "train.seed": Key(int),
+    "train.loss": Key(str, ("l1", "l2", "charbonnier")),
+    "train.shift_window": Key(int, "0 or more"),
+    "train.init_from": Key(str),
+    "train.learning_rate": Key(float, "above 0"),
+    "train.schedule": Key(str, ("piecewise", "cosine")),
+    "train.warmup_steps": Key(int, "0 or more"),
+    "train.lr_boundaries": Key(tuple),
+    "train.lr_decay": Key(float, "above 0"),
+    "train.grad_clip": Key(float, "0 or more"),
+    "train.grad_accum": Key(int, "above 0"),
+    "train.ema_decay": Key(float, "in [0, 1)"),
+    "train.max_skipped": Key(int, "0 or more"),
+    "train.log_every": Key(int, "above 0"),
+    "train.eval_every": Key(int, "above 0"),
+    "train.checkpoint_every": Key(int, "above 0"),
+    "train.keep_checkpoints": Key(int, "above 0"),
+    "gan.adversarial": Key(str, ("standard", "relativistic")),
+    "gan.adversarial_weight": Key(float, "0 or more"),
+    "gan.perceptual": Key(str),
+    "gan.perceptual_weight": Key(float, "0 or more"),
+    "gan.pixel_weight": Key(float, "0 or more"),
+    "gan.vgg": Key(str),
+    "gan.filters": Key(int, "above 0"),
+}
+KINDS = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    tuple: "numbers in brackets, such as (1, 2)",
+}
+_SECTIONS = ("model", "data", "train", "gan")
+
+
+def parse_config(file: str, arguments: Sequence[str] = ()) -> ConfigDict:
+    """The config that a command line asks for.
+
+    Args:
+        file: FILE.py or FILE.py:VARIANT.
+        arguments: `--config.KEY=VALUE` or `--config.KEY VALUE`, any number of times.
+
+    Returns:
+        A locked config, checked as far as it can be without JAX.
+
+    Raises:
+        UserError: as `read_config`, `override_all` and `check_values`.
+    """
+    config = read_config(file)
+    override_all(config, arguments)
+    check_values(config)
+    return config.lock()
 
 
 def read_config(argument: str) -> ConfigDict:
@@ -68,29 +111,30 @@ def read_config(argument: str) -> ConfigDict:
         argument: FILE.py or FILE.py:VARIANT.
 
     Returns:
-        What its `get_config` returns, unchecked.
+        What its `get_config` returns, locked but unchecked.
 
     Raises:
         UserError: there is no such file or variant, or the file fails; names the file and the line.
     """
-    path, colon, variant = argument.partition(":")
+    path = argument.partition(":")[0]
     if not Path(path).is_file():
         raise UserError(f"--config={argument}: there is no file {path}")
+    flag_values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=flag_values, sys_argv=[])
     try:
-        get_config = runpy.run_path(path).get("get_config")
-        if get_config is None:
-            raise UserError(f"{path}: has no function get_config()")
-        config = get_config(variant) if _takes_variant(get_config, argument) and colon else get_config()
+        flag_values(["", f"--config={argument}"])
+        config = flag_values.config
+        if not isinstance(config, ConfigDict):
+            getattr(config, "lock", None)  # the library puts an OSError off until something is asked for
     except UserError:
         raise
-    except SyntaxError as error:
-        raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
-    except ValueError as error:  # such as of an unknown variant
-        raise UserError(f"--config={argument}: {' '.join(str(error).split())}") from None
+    except flags.IllegalFlagValueError as error:
+        # Between it and what the file raised the library puts one whose message is a traceback.
+        _explain(argument, getattr(error.__context__, "__context__", None) or error)
+    except OSError as error:
+        _explain(argument, error.__cause__ or error)
     except Exception as error:  # whatever a user's Python raises
-        frames = traceback.extract_tb(error.__traceback__)
-        line = next((f.lineno for f in reversed(frames) if f.filename == path), None)
-        raise UserError(f"{path}, line {line}: {_cause(error)}") from None
+        _explain(argument, error)
     if not isinstance(config, ConfigDict):
         raise UserError(
             f"{path}: get_config() returned {type(config).__name__}, not an ml_collections.ConfigDict"
@@ -98,86 +142,186 @@ def read_config(argument: str) -> ConfigDict:
     return config
 
 
-def override(config: ConfigDict, key: str, text: str) -> None:
-    """Sets one key to a value from the command line, `--config.KEY=TEXT`.
+def _explain(argument: str, error: BaseException) -> NoReturn:
+    """Raises a UserError that says in one line what a config file raised, and where."""
+    path, colon, _ = argument.partition(":")
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+    if isinstance(error, SyntaxError):
+        message = f"{error.filename}, line {error.lineno}: {error.msg}"
+    elif isinstance(error, ValueError):  # such as of an unknown variant
+        message = f"--config={argument}: {' '.join(str(error).split())}"
+    elif lines:
+        message = f"{path}, line {lines[-1]}: {_one_line(error)}"
+    elif isinstance(error, AttributeError):
+        message = f"{path}: has no function get_config()"
+    elif isinstance(error, TypeError) and colon:  # from the call of get_config
+        message = f"--config={argument}: {path} has no variants"
+    elif isinstance(error, TypeError):
+        message = f"--config={argument}: needs a variant, {path}:VARIANT"
+    else:
+        message = f"{path}: {_one_line(error)}"
+    raise UserError(message) from None
+
+
+def _one_line(error: BaseException) -> str:
+    message = str(error.args[0]) if len(error.args) == 1 else str(error)
+    locked = re.search(r'Key "(\w+)" does not exist', message)
+    if not locked:
+        return f"{type(error).__name__}: {' '.join(message.split())}"
+    # ml_collections goes on with all the fields there are.
+    near = re.search(r'Did you mean "(\w+)"', message)
+    hint = f"did you mean {near[1]}?" if near else "configs/default.py has all keys"
+    return f"no such key {locked[1]}; {hint}"
+
+
+def override_all(config: ConfigDict, arguments: Sequence[str]) -> None:
+    """Sets keys of `config` by a command line, and locks it; `ml_collections.config_flags` reads the values.
+
+    Args:
+        config: as `read_config` returns it.
+        arguments: `--config.KEY=VALUE` or `--config.KEY VALUE`, any number of times.
 
     Raises:
-        UserError: there is no such key, or the text is not of its type.
+        UserError: there is no such key, a value is not of its type, or an argument is something else.
     """
-    if key not in KEYS:
-        raise _unknown(key)
-    parse = {"text": str, "a whole number": int, "a number": float}.get(KEYS[key], _parse_numbers)
+    argv = ["", *arguments]  # the library skips the name of the program
+    for i, argument in enumerate(argv):
+        named = re.match(r"--?(?:no)?config\.([^=]*)", argument)
+        if named:
+            kind = _prepare(config, named[1])
+            if kind is tuple and argument.endswith(f"{named[1]}="):
+                argv[i] += "()"
+    flag_values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=flag_values, sys_argv=argv)
+        unexpected = flag_values(argv)[1:]
+    except flags.UnrecognizedFlagError as error:
+        unexpected = [f"--{error.flagname}"]
+    except flags.IllegalFlagValueError as error:
+        text = str(error).removeprefix("flag --config.").removesuffix(f": {error.__context__}")
+        key, _, value = text.partition("=")
+        kind = _kind(config, key)
+        raise UserError(f"config.{key} must be {KINDS.get(kind, kind.__name__)}, not {value!r}") from None
+    except flags.Error as error:
+        raise UserError(f"{error}; overrides look like --config.KEY=VALUE") from None
+    if unexpected:
+        raise UserError(f"unexpected argument {unexpected[0]!r}; overrides look like --config.KEY=VALUE")
+
+
+def _prepare(config: ConfigDict, key: str) -> type:
+    """Gives a key a value of its type, by which the library reads a text for it; returns the type.
+
+    The key may be one that the file leaves out, and the file may have 1 where 1.0 is meant.
+    """
+    kind = _kind(config, key)
     section, name = key.split(".")
-    if not isinstance(config.get(section), ConfigDict):
+    values = config.get(section)
+    if not isinstance(values, ConfigDict):
         file = "srgan" if section == "gan" else "default"
         raise UserError(f"config.{section} is missing; configs/{file}.py has it")
-    try:
-        value = parse(text)
-    except (ValueError, SyntaxError):
-        raise UserError(f"config.{key} must be {KEYS[key]}, not {text!r}") from None
-    with config.unlocked(), config.ignore_type():  # `check_config` knows the types better
-        config[section][name] = value
+    if type(values.get(name)) is not kind:
+        with values.unlocked(), values.ignore_type():
+            values[name] = kind()
+    return kind
 
 
-def override_all(config: ConfigDict, arguments: list[str]) -> None:
-    """Sets keys by the arguments of a command line, `--config.KEY=VALUE` or `--config.KEY VALUE`.
+def _kind(config: ConfigDict, key: str) -> type:
+    """The type of a key; of one of model, that of its value, or else of the networks' field."""
+    if key in KEYS:
+        return KEYS[key].kind
+    model = config.get("model")
+    fields = model.items() if isinstance(model, ConfigDict) else ()
+    known = {f"model.{field}": type(value) for field, value in fields if value is not None}
+    if key.startswith("model.") and key not in known:
+        from wdsr_jax.models import model_keys  # seconds, for it imports JAX
+
+        kinds = {Literal: str, tuple: tuple}
+        keys = model_keys(str(model.get("name"))) if isinstance(model, ConfigDict) else model_keys()
+        known = {f"model.{name}": kinds.get(get_origin(kind), kind) for name, kind in keys.items()} | known
+    if key not in known:
+        raise _unknown(key, known)
+    return tuple if known[key] is list else known[key]
+
+
+def _unknown(key: str, known: Iterable[str]) -> UserError:
+    near = difflib.get_close_matches(key, [*KEYS, *known], n=1)
+    hint = f"did you mean config.{near[0]}?" if near else "configs/default.py has all keys"
+    return UserError(f"config.{key}: no such key; {hint}")
+
+
+def check_values(config: ConfigDict) -> None:
+    """Refuses what can be told without the network, the devices and JAX.
 
     Raises:
-        UserError: as `override`, or an argument is something else.
+        UserError: names the key, and what it may be: a key of data, train or gan that is missing or unknown,
+            a value of the wrong type or out of range.
     """
-    rest = list(arguments)
-    while rest:
-        flag, equals, value = rest.pop(0).partition("=")
-        if not flag.startswith("--config."):
-            raise UserError(f"unexpected argument {flag!r}; overrides look like --config.KEY=VALUE")
-        if not equals:
-            if not rest:
-                raise UserError(f"{flag}: has no value; overrides look like --config.KEY=VALUE")
-            value = rest.pop(0)
-        override(config, flag.removeprefix("--config."), value)
+    values: dict[str, Any] = {}
+    for section, keys in config.items():
+        if section not in _SECTIONS:
+            raise UserError(f"config.{section}: no such section; there are {', '.join(_SECTIONS)}")
+        if not isinstance(keys, Mapping | ConfigDict):
+            raise UserError(f"config.{section} must be a ConfigDict, not {keys!r}")
+        values |= {f"{section}.{name}": value for name, value in keys.items()}
+    models = [key for key in values if key.startswith("model.")]  # which `create_model` checks
+    for key in values:
+        if key not in KEYS and key not in models:
+            raise _unknown(key, models)
+    if not models:
+        raise UserError("config.model is missing; configs/default.py has it")
+    for key, (kind, wanted) in KEYS.items():
+        if key.startswith("gan.") and "gan" not in config:
+            continue
+        if key not in values:
+            raise UserError(f"config.{key} is missing; configs/default.py has all keys")
+        value = values[key]
+        if not _is(value, kind):
+            raise UserError(f"config.{key} must be {KINDS[kind]}, not {value!r}")
+        if isinstance(wanted, tuple) and value not in wanted:
+            raise UserError(f"config.{key} must be one of {', '.join(wanted)}, not {value!r}")
+        if isinstance(wanted, str) and wanted and not RANGES[wanted](value):
+            raise UserError(f"config.{key} must be {wanted}, not {value}")
+    shift, scale = values["train.shift_window"], values.get("model.scale")
+    side = values["data.patch_size"] * scale if _is(scale, int) else 0
+    if shift and side > 0 and 2 * shift >= side:
+        raise UserError(
+            f"config.train.shift_window={shift} leaves nothing of a patch of {side}x{side} HR pixels; "
+            "set a smaller one, or a larger config.data.patch_size"
+        )
+    if "gan" not in config:
+        return
+    if not values["train.init_from"]:
+        raise UserError(
+            "config.train.init_from is missing: a discriminator fine-tunes a trained network; "
+            "give its workdir or weights"
+        )
+    for key, plain in {"train.grad_accum": 1, "train.shift_window": 0}.items():
+        if values[key] != plain:
+            raise UserError(f"config.{key} must be {plain} with a discriminator, not {values[key]}")
 
 
 def check_config(config: ConfigDict) -> None:
-    """Refuses a config that cannot work.
+    """Refuses a config that cannot work, on the devices of this process and those it has joined.
 
     Raises:
-        UserError: names the key, and what it may be: a key that is missing or unknown, a value of the wrong
-            type or out of range.
+        UserError: names the key, and what it may be: as `check_values` and `create_model`, or where batch
+            size, devices and network do not go together.
     """
-    values = {}
-    for section in config:
-        if section not in _SECTIONS:
-            raise UserError(f"config.{section}: no such section; there are {', '.join(_SECTIONS)}")
-        if not isinstance(config[section], Mapping | ConfigDict):
-            raise UserError(f"config.{section} must be a ConfigDict, not {config[section]!r}")
-        values |= {f"{section}.{name}": value for name, value in config[section].items()}
-    for key in values:
-        if key not in KEYS:
-            raise _unknown(key)
-    for key, kind in KEYS.items():
-        is_needed = key not in _OPTIONAL and ("gan" in config or not key.startswith("gan."))
-        if key not in values and is_needed:
-            raise UserError(f"config.{key} is missing; configs/default.py has all keys")
-        if key in values and not _is(values[key], kind):
-            raise UserError(f"config.{key} must be {kind}, not {values[key]!r}")
-    for wanted, (fits, keys) in _RANGES.items():
-        for key in keys.split():
-            if not fits(values[key]):
-                raise UserError(f"config.{key} must be {wanted}, not {values[key]}")
-    for key, choices in {"train.loss": tuple(LOSSES), "train.schedule": optim.SCHEDULES}.items():
-        if values[key] not in choices:
-            raise UserError(f"config.{key} must be one of {', '.join(choices)}, not {values[key]!r}")
-    if values["data.degradation"]:
-        parse_degradation(values["data.degradation"])
-    shift, side = values["train.shift"], values["data.patch_size"] * values["model.scale"]
-    if shift and 2 * shift >= side:
+    check_values(config)
+    import jax
+
+    from wdsr_jax.data.degradation import parse_degradation
+    from wdsr_jax.models import create_model, has_batch_norm
+    from wdsr_jax.models.vgg import LAYERS
+
+    if config.data.degradation:
+        parse_degradation(config.data.degradation)
+    features = ("none", *LAYERS)
+    if "gan" in config and config.gan.perceptual not in features:
         raise UserError(
-            f"config.train.shift={shift} leaves nothing of a patch of {side}x{side} HR pixels; set a smaller "
-            "one, or a larger config.data.patch_size"
+            f"config.gan.perceptual must be one of {', '.join(features)}, not {config.gan.perceptual!r}"
         )
-    if "gan" in config:
-        _check_gan(values)
-    batch_size, devices, parts = values["data.batch_size"], jax.device_count(), values["train.grad_accum"]
+    batch_size, devices, parts = config.data.batch_size, jax.device_count(), config.train.grad_accum
     if batch_size % devices:
         raise UserError(f"config.data.batch_size={batch_size} is not divisible by the {devices} devices")
     if batch_size % (devices * parts):
@@ -196,64 +340,11 @@ def check_config(config: ConfigDict) -> None:
         )
 
 
-def _check_gan(values: Mapping[str, Any]) -> None:
-    for key, choices in {"gan.adversarial": ADVERSARIAL, "gan.perceptual": ("none", *LAYERS)}.items():
-        if values[key] not in choices:
-            raise UserError(f"config.{key} must be one of {', '.join(choices)}, not {values[key]!r}")
-    for key in ("gan.adversarial_weight", "gan.perceptual_weight", "gan.pixel_weight"):
-        if values[key] < 0:
-            raise UserError(f"config.{key} must be 0 or more, not {values[key]}")
-    if values["gan.filters"] < 1:
-        raise UserError(f"config.gan.filters must be above 0, not {values['gan.filters']}")
-    if not values["train.init_from"]:
-        raise UserError(
-            "config.train.init_from is missing: a discriminator fine-tunes a trained network; "
-            "give its workdir or weights"
-        )
-    for key, plain in {"train.grad_accum": 1, "train.shift": 0}.items():
-        if values[key] != plain:
-            raise UserError(f"config.{key} must be {plain} with a discriminator, not {values[key]}")
-
-
-def _takes_variant(get_config: Callable, argument: str) -> bool:
-    """Whether `get_config` has a parameter; UserError where that and the argument do not fit."""
-    parameters = list(inspect.signature(get_config).parameters.values())
-    path, colon, _ = argument.partition(":")
-    if colon and not parameters:
-        raise UserError(f"--config={argument}: {path} has no variants")
-    if parameters and parameters[0].default is inspect.Parameter.empty and not colon:
-        raise UserError(f"--config={argument}: needs a variant, {path}:{parameters[0].name.upper()}")
-    return bool(parameters)
-
-
-def _unknown(key: str) -> UserError:
-    return UserError(f"config.{key}: no such key; {_hint(key)}")
-
-
-def _hint(key: str) -> str:
-    near = difflib.get_close_matches(key, KEYS, n=1)
-    return f"did you mean config.{near[0]}?" if near else "configs/default.py has all keys"
-
-
-def _is(value: Any, kind: str) -> bool:
-    if kind == "text":
+def _is(value: Any, kind: type) -> bool:
+    if kind is str:
         return isinstance(value, str)
-    if kind == "a whole number":
+    if kind is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
-    if kind == "a number":
+    if kind is float:
         return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    return isinstance(value, tuple | list) and all(_is(number, "a number") for number in value)
-
-
-def _parse_numbers(text: str) -> tuple:
-    value = ast.literal_eval(text or "()")
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
-
-
-def _cause(error: Exception) -> str:
-    """What an exception says, in one line."""
-    message = str(error.args[0]) if error.args else ""
-    locked = re.search(r'Key "(\w+)" does not exist', message)
-    if locked:  # ml_collections goes on with all the fields there are
-        return f"no such key {locked[1]}; {_hint(locked[1])}"
-    return f"{type(error).__name__}: {' '.join(message.split())}"
+    return isinstance(value, tuple | list) and all(_is(number, float) for number in value)

@@ -198,7 +198,7 @@ class Run:
             PSNR by protocol `ntire`, in dB; None if a signal came first.
         """
         params = state.params if state.ema_params is None else state.ema_params
-        scale, shift = self._config.model.scale, self._config.train.shift
+        scale, shift = self._config.model.scale, self._config.train.shift_window
         # Of several processes all or none would have to give up.
         images = until_signal(self._data.val, self._signals) if self._is_alone else self._data.val
         try:
@@ -264,7 +264,7 @@ class Run:
 
     def report(self) -> int:
         """Writes the report, unless it is there, and prints it; the exit code, 0."""
-        scale, shift = self._config.model.scale, self._config.train.shift
+        scale, shift = self._config.model.scale, self._config.train.shift_window
         if not self._is_reported:
             write_report(self._workdir, self._data.val, scale, shift)
         if self._is_lead:

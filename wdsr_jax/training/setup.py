@@ -98,7 +98,7 @@ def _pixel_task(config: ConfigDict) -> Task:
     share = config.data.batch_size // (jax.device_count() * train.grad_accum)
     schedule, options = _common_options(config, module)
     train_step = step.parallel_train_step(
-        shift=train.shift,
+        shift=train.shift_window,
         grad_accum=train.grad_accum,
         micro_batches=step.count_micro_batches(module, share),
         **options,

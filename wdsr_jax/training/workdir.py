@@ -117,6 +117,8 @@ def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _check_same_config(workdir: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
     # Through JSON, as the saved config, so that tuples equal lists.
     old, new = _flatten(saved), _flatten(json.loads(json.dumps(config)))
+    if "train.shift" in old:  # its name until version 0.2
+        old["train.shift_window"] = old.pop("train.shift")
     may_change = MAY_CHANGE | ({"train.steps"} if new.get("train.schedule") == "piecewise" else set())
     # A key that the saved config lacks was added later, and what it sets was off before: 0 or empty.
     old = {key: value for key, value in new.items() if not value} | old
