@@ -32,7 +32,8 @@ from wdsr_jax.training.profile import trace_steps
 from wdsr_jax.training.report import detail, is_reported, print_report, write_report
 from wdsr_jax.training.signals import Stopped, catch_signals, until_signal
 from wdsr_jax.training.workdir import check_workdir, start_workdir
-from wdsr_jax.weights.store import PSNR_FILE, WORKDIR_FILE, recorded_psnr, save_weights, start_from
+from wdsr_jax.weights.files import BEFORE_GAN_FILE, WORKDIR_FILE
+from wdsr_jax.weights.store import recorded_psnr, save_weights, start_from
 
 
 class DivergedError(UserError):
@@ -140,7 +141,7 @@ def train_and_evaluate(
     with ExitStack() as stack:  # closes in any event what the run has open: threads, processes, files
         stack.enter_context(start_workdir(workdir, config.to_dict()))
         if has_gan and is_lead and not resumes:
-            save_weights(workdir / PSNR_FILE, config.model.to_dict(), state.params)
+            save_weights(workdir / BEFORE_GAN_FILE, config.model.to_dict(), state.params)
         # Resuming: the newest whole checkpoint gives state and step; the batches from that step on follow.
         manager = stack.enter_context(checkpoints.open_checkpoints(workdir, train.keep_checkpoints))
         best = -np.inf

@@ -11,7 +11,8 @@ from wdsr_jax.image import panels as pictures
 from wdsr_jax.image.files import write_image
 from wdsr_jax.inference.tiles import upscale
 from wdsr_jax.system import distributed
-from wdsr_jax.weights.store import WORKDIR_FILE, load_pretrained
+from wdsr_jax.weights.files import WORKDIR_FILE
+from wdsr_jax.weights.store import load_pretrained
 
 _SCORES = "evaluation.json"
 _PICTURE = "before_after.png"
