@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from wdsr_jax.image.resize import imresize, imresize_jax
     from wdsr_jax.inference.tiles import upscale
     from wdsr_jax.models import create_model, fold_weight_norm
-    from wdsr_jax.weights.store import list_pretrained, load_pretrained
+    from wdsr_jax.weights.files import list_pretrained
+    from wdsr_jax.weights.store import load_pretrained
 
 __version__ = "0.2.0"
 
@@ -35,7 +36,8 @@ _MODULES = {
     "wdsr_jax.image.resize": ("imresize", "imresize_jax"),
     "wdsr_jax.inference.tiles": ("upscale",),
     "wdsr_jax.models": ("create_model", "fold_weight_norm"),
-    "wdsr_jax.weights.store": ("list_pretrained", "load_pretrained"),
+    "wdsr_jax.weights.files": ("list_pretrained",),
+    "wdsr_jax.weights.store": ("load_pretrained",),
 }
 
 

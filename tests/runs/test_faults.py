@@ -26,13 +26,13 @@ from tests.tiny import (  # the first three are fixtures
     tiny_config,
     write_photo,
 )
-from wdsr_jax.convert import convert
 from wdsr_jax.errors import UserError
 from wdsr_jax.models import create_model
 from wdsr_jax.training import checkpoints, loop
 from wdsr_jax.training.loop import train_and_evaluate
 from wdsr_jax.training.step import init_params
 from wdsr_jax.training.workdir import start_workdir
+from wdsr_jax.weights.conversion import convert
 from wdsr_jax.weights.store import load_pretrained, save_weights
 
 __all__ = ["compile_cache", "image_cache", "launch", "photos"]

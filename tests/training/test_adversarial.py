@@ -195,7 +195,7 @@ def test_stopped_and_resumed_equals_never_stopped(config, trained, tmp_path):
     assert other == module
     assert_close(between, jax.tree.map(lambda x, y: 0.75 * x + 0.25 * y, before, after), atol=1e-7)
     with pytest.raises(
-        UserError, match=r"--perceptual: .* was not fine-tuned with a discriminator \(no .*psnr"
+        UserError, match=r"--perceptual: .* was not fine-tuned with a discriminator \(no .*before_gan"
     ):
         load_between(trained, 0.5)
     assert checkpoints.saved_steps(tmp_path / "whole")[-1] == 6

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from tests.weights.torch_writer import torch_bytes
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.vgg import LAYERS, VGG19
 from wdsr_jax.training import perceptual
 from wdsr_jax.training.perceptual import load_vgg, perceptual_loss
-from wdsr_jax.weights.torch_files import torch_bytes
 
 BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 

@@ -1,9 +1,12 @@
 """Weight files: what is saved comes back to the bit, and what is damaged is named."""
 
+import contextlib
 import functools
 import json
 import resource
+import sys
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -16,8 +19,9 @@ from hypothesis import strategies as st
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.models import create_model
-from wdsr_jax.weights import store as weights
-from wdsr_jax.weights.store import list_pretrained, load_pretrained, save_weights, start_from
+from wdsr_jax.models.layers import pixel_shuffle
+from wdsr_jax.weights import files
+from wdsr_jax.weights.store import list_pretrained, load_between, load_pretrained, save_weights, start_from
 
 CONFIG = dict(name="wdsr_a", scale=2, filters=4, blocks=1, expansion=2)
 
@@ -73,7 +77,7 @@ def test_load_by_workdir_and_by_shipped_name(tmp_path, file, monkeypatch):
     assert module == create_model(CONFIG)
     assert_same_bits(params, params_like())
 
-    monkeypatch.setattr(weights, "_SHIPPED", tmp_path)
+    monkeypatch.setattr(files, "_SHIPPED", tmp_path)
     assert list_pretrained() == ["model"]
     assert load_pretrained("model")[0] == module
     with pytest.raises(UserError, match=r"^wdsr-z: no such file .* \(those are: model\)$"):
@@ -133,6 +137,11 @@ DAMAGE = {
     "field of a later version": (
         lambda p: rewrite(p, metadata={"model": json.dumps(CONFIG | {"window": 8})}),
         "model.window: no such key",
+    ),
+    "network from outside": (
+        lambda p: rewrite(p, metadata={"model": json.dumps(CONFIG | {"name": "antigravity:Flight"})}),
+        "of antigravity:Flight, a network from outside wdsr_jax, which no weights file imports; "
+        "it loads with load_pretrained(path, module=...)",
     ),
     "another scale": (
         lambda p: rewrite(p, metadata={"model": json.dumps(CONFIG | {"scale": 3})}),
@@ -221,6 +230,106 @@ def test_save_where_no_file_can_be(file, folder):
     path = file.parent / folder / "b.safetensors"
     with pytest.raises(UserError, match=rf"^{path}: cannot be written \(No"):
         save_weights(path, CONFIG, params_like())
+
+
+class Outside(nn.Module):
+    """A network that is not in the package."""
+
+    scale: int = 2
+    width: int = 4
+
+    @nn.compact
+    def __call__(self, x):
+        return pixel_shuffle(
+            nn.Conv(3 * self.scale**2, (3, 3))(nn.Conv(self.width, (3, 3), name="head")(x)), 2
+        )
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A workdir of a network from outside, and its parameters: (path, params)."""
+    rng, (module, name) = np.random.default_rng(0), (Outside(), "no_such_package.networks:Outside")
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
+    save_weights(tmp_path / "model.safetensors", dict(name=name, scale=2, width=4), params)
+    return tmp_path, params
+
+
+def test_a_network_from_outside_is_given_to_load_pretrained(outside):
+    path, params = outside
+    module, loaded = load_pretrained(path, module=Outside())
+    assert module == Outside()
+    assert_same_bits(loaded, params)
+    with pytest.raises(UserError, match=r"Conv_0.kernel is \(3, 3, 4, 12\), not \(3, 3, 5, 12\)$"):
+        load_pretrained(path, module=Outside(width=5))
+    with pytest.raises(
+        UserError, match=r"model.safetensors: tensor Conv_0.bias does not belong to the network"
+    ):
+        load_pretrained(path, module=create_model(CONFIG))
+
+
+def test_a_weights_file_makes_nothing_be_imported(file, tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("planted:Network", "planted", "planted.Network", ["planted:Network"]):
+        rewrite(file, metadata={"model": json.dumps(CONFIG | {"name": name})})
+        for read in (load_pretrained, functools.partial(start_from, params_like())):
+            with contextlib.suppress(UserError):
+                read(file)
+        with pytest.raises(UserError) as caught:
+            load_pretrained(file)
+        assert "\n" not in str(caught.value)
+    assert "planted" not in sys.modules
+
+
+def test_the_network_that_is_given_counts_not_the_one_that_the_file_names(file):
+    rewrite(file, metadata=None)
+    module, params = load_pretrained(file, module=create_model(CONFIG))
+    assert module == create_model(CONFIG)
+    assert_same_bits(params, params_like())
+
+
+def test_start_from_a_network_from_outside(outside):
+    path, params = outside
+    fresh = jax.tree.map(jnp.zeros_like, params)
+    assert_same_bits(start_from(fresh, path, whole=True), params)
+    with pytest.raises(
+        UserError, match=r"model.safetensors: tensor head.bias holds values that are not finite"
+    ):
+        rewrite(path / "model.safetensors", set_value("head.bias", np.nan))
+        start_from(fresh, path)
+
+
+@pytest.mark.parametrize("name", ["before_gan.safetensors", "psnr.safetensors"])
+def test_between_is_found_under_the_old_name_too(file, tmp_path, name):
+    save_weights(tmp_path / name, CONFIG, params_like(seed=1))
+    module, between = load_between(tmp_path, 0.25)
+    assert module == create_model(CONFIG)
+    expected = jax.tree.map(lambda x, y: 0.75 * x + 0.25 * y, params_like(seed=1), params_like())
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), between, expected)
+    if name == "psnr.safetensors":  # that of today goes first
+        save_weights(tmp_path / "before_gan.safetensors", CONFIG, params_like())
+        assert_same_bits(load_between(file, 0.0)[1], params_like())
+
+
+def test_between_wants_both_ends_of_one_network(file, tmp_path):
+    with pytest.raises(
+        UserError, match=rf"was not fine-tuned with a discriminator \(no {tmp_path}/before_gan"
+    ):
+        load_between(tmp_path, 0.5)
+    other = CONFIG | {"scale": 3}
+    save_weights(tmp_path / "before_gan.safetensors", other, params_like(scale=3))
+    with pytest.raises(UserError, match=r"before_gan.safetensors: is of another network than"):
+        load_between(tmp_path, 0.5)
+
+
+def test_between_for_a_network_from_outside(outside):
+    path, params = outside
+    name = "no_such_package.networks:Outside"
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    save_weights(path / "before_gan.safetensors", dict(name=name, scale=2, width=4), zeros)
+    _, between = load_between(path, 0.5, module=Outside())
+    assert_same_bits(between, jax.tree.map(lambda x: 0.5 * x, params))
 
 
 def test_start_from_another_scale_takes_head_and_blocks(file):

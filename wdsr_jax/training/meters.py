@@ -10,7 +10,7 @@ import numpy as np
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.training.step import Metrics
-from wdsr_jax.weights.store import WORKDIR_FILE
+from wdsr_jax.weights.files import WORKDIR_FILE
 
 _IN_FLIGHT = 2  # steps that wait on the device, so that it never waits for the host
 

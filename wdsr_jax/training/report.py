@@ -11,7 +11,8 @@ from wdsr_jax.image import panels as pictures
 from wdsr_jax.image.files import write_image
 from wdsr_jax.inference.tiles import upscale
 from wdsr_jax.system import distributed
-from wdsr_jax.weights.store import WORKDIR_FILE, load_pretrained
+from wdsr_jax.weights.files import WORKDIR_FILE
+from wdsr_jax.weights.store import load_pretrained
 
 _SCORES = "evaluation.json"
 _PICTURE = "before_after.png"
@@ -25,16 +26,23 @@ def is_reported(workdir: Path) -> bool:
     return scores.stat().st_mtime_ns >= weights.stat().st_mtime_ns
 
 
-def write_report(workdir: Path, examples: list[Example], scale: int, shift: int = 0) -> None:
+def write_report(workdir: Path, examples: list[Example], network: nn.Module, shift: int = 0) -> None:
     """Evaluates the best weights beside bicubic and writes the scores, and a picture of the first image.
 
-    All processes evaluate, the lead writes. `shift` is as for `evaluate`.
+    All processes evaluate, the lead writes.
+
+    Args:
+        workdir: of the run.
+        examples: its validation images.
+        network: that the weights are of.
+        shift: as for `evaluate`.
 
     Raises:
         UserError: a file cannot be read or written.
     """
     distributed.gather(None)  # the lead has written the weights, if only now
-    module, params = load_pretrained(workdir)
+    module, params = load_pretrained(workdir, module=network)
+    scale = module.scale
     results = {"validation": evaluate(examples, scale, module, params, shift=shift, label="final evaluation")}
     if not distributed.is_lead():
         return

@@ -27,7 +27,8 @@ from wdsr_jax.training.setup import RunData, Task
 from wdsr_jax.training.signals import Stopped, catch_signals, until_signal
 from wdsr_jax.training.step import Metrics, TrainState, replicate
 from wdsr_jax.training.workdir import start_workdir
-from wdsr_jax.weights.store import PSNR_FILE, WORKDIR_FILE, recorded_psnr, save_weights
+from wdsr_jax.weights.files import BEFORE_GAN_FILE, WORKDIR_FILE
+from wdsr_jax.weights.store import recorded_psnr, save_weights
 
 T = TypeVar("T")
 
@@ -86,7 +87,7 @@ class Run:
     def start(self, state: TrainState) -> TrainState:
         """Begins with the state given, which is put on all devices."""
         if not self._task.keeps_best and self._is_lead:
-            save_weights(self._workdir / PSNR_FILE, self._config.model.to_dict(), state.params)
+            save_weights(self._workdir / BEFORE_GAN_FILE, self._config.model.to_dict(), state.params)
         return self._begin(state)
 
     def restore(self) -> TrainState:
@@ -266,7 +267,7 @@ class Run:
         """Writes the report, unless it is there, and prints it; the exit code, 0."""
         scale, shift = self._config.model.scale, self._config.train.shift_window
         if not self._is_reported:
-            write_report(self._workdir, self._data.val, scale, shift)
+            write_report(self._workdir, self._data.val, self._task.module, shift)
         if self._is_lead:
             print_report(self._workdir, scale)
         return 0

@@ -1,18 +1,20 @@
 """Weight files of other projects: how their tensors are named and laid out.
 
-The projects are listed in `convert.py`.
+The projects are listed in `wdsr_jax/convert.py`.
 """
 
 import os
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import h5py
 import numpy as np
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.layers import DIV2K_MEAN
+from wdsr_jax.system.files import path_errors
+from wdsr_jax.weights.store import read_safetensors
 from wdsr_jax.weights.torch_files import LEGACY_START, ZIP_START, Tensor, read_torch
 
 _HDF5_START = b"\x89HDF\r\n\x1a\n"
@@ -21,6 +23,7 @@ _HALF = (0.5, 0.5, 0.5)
 # What h5py raises on damaged files, and what comes of names and types that are not as Keras has them.
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
+_T = TypeVar("_T")
 Arrays = dict[str, np.ndarray]  # tensors by the project's names
 
 
@@ -94,20 +97,20 @@ def read_weights(path: str | os.PathLike) -> tuple[Arrays, Layout]:
     Raises:
         UserError: the file is damaged, of no known format or no WDSR, or a tensor is missing or extra.
     """
-    try:
-        with open(path, "rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    with path_errors(path, "cannot be read"), open(path, "rb") as file:
+        start = file.read(16)
     if start.startswith((ZIP_START, LEGACY_START)):
         arrays, layout = _read_torch(path)
     elif start.startswith(_HDF5_START):
         arrays, layout = _read_keras(path)
     elif start[8:9] == b"{":
-        raise UserError(f"{path}: a safetensors file; one of this package needs no conversion")
+        arrays, layout = _read_safetensors(path)
     else:
         what = "of unknown format" if start else "empty"
-        raise UserError(f"{path}: {what}; files of torch.save and of Keras (.h5) can be converted")
+        raise UserError(
+            f"{path}: {what}; files of torch.save and of Keras (.h5) can be converted, "
+            "and state dicts in safetensors"
+        )
     names = [theirs + leaf for theirs in layout.convolutions.values() for leaf in layout.leaves.values()]
     for name in names:
         if name not in arrays:
@@ -120,7 +123,16 @@ def read_weights(path: str | os.PathLike) -> tuple[Arrays, Layout]:
 _BLOCK = re.compile(r"body\.(\d{1,4})\.(body|module)\.(\d)\.")
 
 
-def _read_torch(path: str) -> tuple[Arrays, Layout]:
+def _read_safetensors(path: str | os.PathLike) -> tuple[Arrays, Layout]:
+    """A state dict as safetensors, such as `convert_to_torch` writes."""
+    metadata, tensors = read_safetensors(path)
+    if "model" in metadata:
+        raise UserError(f"{path}: a safetensors file of this package, which needs no conversion")
+    tensors = _without_prefix(tensors)
+    return tensors, _torch_layout(path, tensors)
+
+
+def _read_torch(path: str | os.PathLike) -> tuple[Arrays, Layout]:
     file = read_torch(path)
     state = file.content
     for key in ("model_state_dict", "state_dict"):
@@ -129,19 +141,29 @@ def _read_torch(path: str) -> tuple[Arrays, Layout]:
     if not isinstance(state, dict):
         raise UserError(f"{path}: holds no state dict")
     tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
-    if all(name.startswith("module.") for name in tensors):  # of DataParallel
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    tensors = _without_prefix(tensors)
+    layout = _torch_layout(path, tensors)
+    return {name: file.read(tensor) for name, tensor in tensors.items()}, layout
+
+
+def _without_prefix(tensors: dict[str, _T]) -> dict[str, _T]:
+    """The state dict of a network that was saved within a DataParallel."""
+    if all(name.startswith("module.") for name in tensors):
+        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _torch_layout(path: str | os.PathLike, tensors: Mapping[str, Any]) -> Layout:
+    """The layout of a state dict, which shows in its names."""
     found = [match for name in tensors if (match := _BLOCK.match(name))]
     if not found:
         raise UserError(f"{path}: not a WDSR; no tensor has a name like body.1.body.0.weight_v")
-    arrays = {name: file.read(tensor) for name, tensor in tensors.items()}
-
     leaves = {"kernel": ".weight", "bias": ".bias"}
     if any(name.endswith(".weight_g") for name in tensors):
         leaves |= {"kernel": ".weight_v", "scale": ".weight_g"}
     last = min(max(int(match[1]) for match in found), len(tensors))
     if not any(name.startswith(("head.", "tail.")) for name in tensors):
-        return arrays, official_2020(last, leaves)
+        return official_2020(last, leaves)
     inner = found[0][2]
     places = {"expand": 0, "project": 2}
     if any(match[3] == "3" for match in found):
@@ -151,7 +173,7 @@ def _read_torch(path: str) -> tuple[Arrays, Layout]:
         convolutions |= {f"block_{i}.{ours}": f"body.{i}.{inner}.{place}" for ours, place in places.items()}
     convolutions |= {"tail": "tail.0", "skip": "skip.0"}
     project = "WDSR-pytorch" if inner == "module" else "the official code of 2018"
-    return arrays, Layout(project, convolutions, leaves, torch=True, mean=DIV2K_MEAN, gain=2)
+    return Layout(project, convolutions, leaves, torch=True, mean=DIV2K_MEAN, gain=2)
 
 
 def official_2020(blocks: int, leaves: Mapping[str, str]) -> Layout:
@@ -164,15 +186,17 @@ def official_2020(blocks: int, leaves: Mapping[str, str]) -> Layout:
     return Layout("the official code of 2020", convolutions, leaves, torch=True, mean=_HALF, gain=1)
 
 
-def _read_keras(path: str) -> tuple[Arrays, Layout]:
+def _read_keras(path: str | os.PathLike) -> tuple[Arrays, Layout]:
     try:
         with h5py.File(path) as file:
-            arrays = _read_layers(file.get("model_weights", file), os.path.getsize(path))
+            root = _expect(h5py.Group, file.get("model_weights", file))
+            arrays = _read_layers(root, os.path.getsize(path))
     except _DAMAGE as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: damaged, or not weights that Keras saved ({reason})") from None
     layers = dict.fromkeys(name.rpartition("/")[0] for name in arrays)
-    shapes = {layer: np.shape(arrays.get(f"{layer}/kernel")) for layer in layers}
+    kernels = {layer: arrays.get(f"{layer}/kernel") for layer in layers}
+    shapes = {layer: () if kernel is None else kernel.shape for layer, kernel in kernels.items()}
     skips = [layer for layer in layers if shapes[layer][:3] == (5, 5, 3)]
     chain = [layer for layer in layers if layer not in skips]  # head, blocks, tail: as data flow
     reduced = any(shape[:2] == (1, 1) for shape in shapes.values())
@@ -194,9 +218,10 @@ def _read_keras(path: str) -> tuple[Arrays, Layout]:
 def _read_layers(root: h5py.Group, size: int) -> Arrays:
     """The weights of a file of Keras in the order of its layers, as `layer/weight`."""
     arrays = {}
-    for layer in map(_text, root.attrs["layer_names"]):
-        for weight in map(_text, root[layer].attrs["weight_names"]):
-            dataset = root[layer][weight]
+    for layer in _texts(root, "layer_names"):
+        group = _expect(h5py.Group, root[layer])
+        for weight in _texts(group, "weight_names"):
+            dataset = _expect(h5py.Dataset, group[weight])
             if dataset.nbytes > size:  # room that was never filled, or compressed
                 raise ValueError(f"{weight} is larger than the file")
             name = f"{layer}/{weight.rpartition('/')[2].partition(':')[0]}"
@@ -205,5 +230,12 @@ def _read_layers(root: h5py.Group, size: int) -> Arrays:
     return arrays
 
 
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else name
+def _texts(group: h5py.Group, attribute: str) -> list[str]:
+    names = np.asarray(group.attrs[attribute]).tolist()
+    return [name.decode() if isinstance(name, bytes) else name for name in names]
+
+
+def _expect(kind: type[_T], item: Any) -> _T:
+    if not isinstance(item, kind):
+        raise TypeError(f"{type(item).__name__} where {kind.__name__} belongs")
+    return item

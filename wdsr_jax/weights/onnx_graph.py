@@ -7,12 +7,14 @@ that would be written by hand:
 - A node is written when another one needs it. What is added to a convolution or multiplies it before (its
   bias, a block's `res_scale`, batch norm in inference) goes into its bias and kernel.
 - Splitting channels, transposing and merging, as `pixel_shuffle` does, is ONNX's DepthToSpace.
+
+Each primitive has a rule, a function under `@_rule(NAME)`: another primitive needs another such function.
 """
 
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.export
@@ -29,7 +31,6 @@ OPSET, IR_VERSION = 17, 8
 
 _NHWC = (0, 2, 3, 1)  # where (B, C, H, W) has each axis of JAX
 _CALLS = ("jit", "pjit", "custom_jvp_call", "custom_vjp_call", "closed_call")
-_RESHAPES = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim")
 _ELEMENTWISE = {
     "abs": "Abs", "add": "Add", "div": "Div", "erf": "Erf", "exp": "Exp", "ge": "GreaterOrEqual",
     "gt": "Greater", "le": "LessOrEqual", "log": "Log", "logistic": "Sigmoid", "lt": "Less", "max": "Max",
@@ -37,13 +38,22 @@ _ELEMENTWISE = {
 }  # fmt: skip
 _NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1}  # as the second operand
 
+_T = TypeVar("_T")
+
+
+class _UnknownError(Exception):
+    """An equation that has no translation."""
+
+
+# --- values: NumPy arrays where nothing depends on the network's input, otherwise these ---------------------
+
 
 @dataclasses.dataclass
 class _Node:
     """A node of the graph, written when something needs it."""
 
     op: str
-    inputs: Sequence[str | np.ndarray]  # names of other nodes' outputs, and constants
+    inputs: Sequence[Any]  # str: the name of another node's output; an array: a constant
     attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     scope: str = ""  # the module it is of, such as "block_0/expand"
     summed: Any = None  # of a ReduceSum: the number of terms
@@ -77,8 +87,19 @@ class _Size:
     size: Any
 
 
-class _UnknownError(Exception):
-    """An equation that has no translation."""
+@dataclasses.dataclass(frozen=True)
+class _Equation:
+    """An equation of a jaxpr, some of whose operands depend on the network's input."""
+
+    kind: str  # the name of its primitive
+    params: Mapping[str, Any]
+    operands: Sequence[Any]
+    avals: Sequence[Any]  # shape and dtype of each operand
+    shape: Sequence[Any]  # of what it gives
+    scope: str  # the module it is in
+
+
+# --- the graph ----------------------------------------------------------------------------------------------
 
 
 def onnx_model(
@@ -100,27 +121,27 @@ def onnx_model(
     """
     sizes = jax.export.symbolic_shape("batch, height, width")
     traced = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((*sizes, 3), jnp.float32))
-    writer = _Writer()
-    (sr,) = writer.run(traced.jaxpr, traced.consts, [_Array(_Node("", [], name="lr"), _NHWC)])
+    graph = _Graph()
+    (sr,) = graph.run(traced.jaxpr, traced.consts, [_Array(_Node("", [], name="lr"), _NHWC)])
     if not isinstance(sr, _Array) or sr.axes != _NHWC:
         raise UserError("no ONNX for a network whose output is no (B, H, W, C) made from its input")
-    if writer.write(sr, "sr") != "sr":
-        writer.write(_Array(_Node("Identity", [sr.node.name]), _NHWC), "sr")
+    if graph.write(sr, "sr") != "sr":
+        graph.write(_Array(_Node("Identity", [sr.node.name]), _NHWC), "sr")
 
     def info(tensor: str, shape: Sequence[Any]) -> onnx.ValueInfoProto:
         b, h, w, c = (size if isinstance(size, int) else str(size) for size in shape)
         return helper.make_tensor_value_info(tensor, TensorProto.FLOAT, (b, c, h, w))
 
     inputs, outputs = [info("lr", traced.in_avals[0].shape)], [info("sr", traced.out_avals[0].shape)]
-    graph = helper.make_graph(writer.nodes, name, inputs, outputs, writer.constants)
+    proto = helper.make_graph(graph.nodes, name, inputs, outputs, graph.constants)
     opsets = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="wdsr_jax")
+    model = helper.make_model(proto, opset_imports=opsets, ir_version=IR_VERSION, producer_name="wdsr_jax")
     helper.set_model_props(model, dict(metadata))
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-class _Writer:
+class _Graph:
     """The nodes and constants written so far."""
 
     def __init__(self):
@@ -132,39 +153,44 @@ class _Writer:
         self, jaxpr: Jaxpr, constants: Sequence[Any], arguments: Sequence[Any], scope: str = ""
     ) -> list[Any]:
         """The outputs of a jaxpr: NumPy arrays where they do not depend on the network's input."""
-        values = dict(zip(jaxpr.constvars, map(np.asarray, constants), strict=True))
+        values: dict[Any, Any] = {}
+        values.update(zip(jaxpr.constvars, map(np.asarray, constants), strict=True))
         values.update(zip(jaxpr.invars, arguments, strict=True))
 
         def read(var: Any) -> Any:
             return np.asarray(var.val) if isinstance(var, Literal) else values[var]
 
-        needed = [*jaxpr.outvars, *(var for eqn in jaxpr.eqns for var in eqn.invars)]
+        needed: list[Any] = [*jaxpr.outvars, *(var for eqn in jaxpr.eqns for var in eqn.invars)]
         uses = Counter(var for var in needed if not isinstance(var, Literal))
         for eqn in jaxpr.eqns:
             operands = [read(var) for var in eqn.invars]
             for var, x in zip(eqn.invars, operands, strict=True):
                 if isinstance(x, _Array) and uses[var] > 1:  # written now: changed later, it would be twice
                     self.write(x)
-            # The stack begins with the network's class.
-            # Module by module from the outermost on; a part with a dot is a method of the one before it.
-            parts = str(eqn.source_info.name_stack).split("/")[1:]
-            where = "/".join(part for part in parts if "." not in part) or scope
-            inner = next((p for p in eqn.params.values() if isinstance(p, ClosedJaxpr)), None)
-            if eqn.primitive.name in _CALLS and inner is not None:
-                outputs = self.run(inner.jaxpr, inner.consts, operands, where)
-            elif all(isinstance(x, np.ndarray) for x in operands) and _is_known(eqn):
-                outputs = eqn.primitive.bind(*operands, **eqn.params)
-                outputs = [np.asarray(y) for y in (outputs if eqn.primitive.multiple_results else [outputs])]
-            else:
-                try:
-                    outputs = [self._translate(eqn, operands, where)]
-                except _UnknownError:
-                    raise UserError(
-                        f"no ONNX for what {where or 'the network'} does ({eqn.primitive.name}); "
-                        "StableHLO takes any network"
-                    ) from None
-            values.update(zip(eqn.outvars, outputs, strict=True))
+            values.update(zip(eqn.outvars, self._outputs(eqn, operands, scope), strict=True))
         return [read(var) for var in jaxpr.outvars]
+
+    def _outputs(self, eqn: JaxprEqn, operands: list[Any], scope: str) -> list[Any]:
+        """What an equation in the module `scope`, or in one within it, gives."""
+        # The stack: the network's class, then its modules from the outermost on; a part with a dot is a
+        # method of the one before it.
+        parts = str(eqn.source_info.name_stack).split("/")[1:]
+        scope = "/".join(part for part in parts if "." not in part) or scope
+        kind, avals = eqn.primitive.name, [var.aval for var in eqn.invars]
+        inner = next((p for p in eqn.params.values() if isinstance(p, ClosedJaxpr)), None)
+        if kind in _CALLS and inner is not None:
+            return self.run(inner.jaxpr, inner.consts, operands, scope)
+        if _is_known(eqn, operands):
+            outputs = eqn.primitive.bind(*operands, **eqn.params)
+            return [np.asarray(y) for y in (outputs if eqn.primitive.multiple_results else [outputs])]
+        try:
+            if kind not in _RULES or len(eqn.outvars) != 1:
+                raise _UnknownError
+            shape = _shape(eqn.outvars[0])
+            return [_RULES[kind](self, _Equation(kind, eqn.params, operands, avals, shape, scope))]
+        except _UnknownError:
+            where = scope or "the network"
+            raise UserError(f"no ONNX for what {where} does ({kind}); StableHLO takes any network") from None
 
     def write(self, x: _Array, name: str = "") -> str:
         """The name of an array in the graph, where its node is now if it was not yet."""
@@ -186,148 +212,211 @@ class _Writer:
         self._taken[name] += 1
         return name if self._taken[name] == 1 else f"{name}_{self._taken[name]}"
 
-    def _translate(self, eqn: JaxprEqn, operands: list[Any], scope: str) -> Any:
-        """The output of an equation, some of whose operands depend on the network's input."""
-        kind, params = eqn.primitive.name, eqn.params
-        x = operands[0] if operands else None
-        if kind == "dim_as_value":
-            return _Size(params["dim"])
-        if kind == "copy" or (kind == "convert_element_type" and isinstance(x, _Size)):
-            return x
-        if kind == "convert_element_type" and params["new_dtype"] == eqn.invars[0].aval.dtype:
-            return x
-        if kind == "transpose" and isinstance(x, _Array):
-            return _Array(x.node, tuple(x.axes[i] for i in params["permutation"]))
-        if kind == "transpose" and isinstance(x, _Cells):
-            return _Cells(x.image, x.scale, tuple(x.order[i] for i in params["permutation"]))
-        if kind == "broadcast_in_dim" and isinstance(x, np.ndarray) and x.ndim == 0:
-            return x  # to a shape that only the running network knows: as good a number
-        if kind in _RESHAPES and len(operands) == 1:
-            return self._reshape(x, eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape, scope)
-        if kind == "div" and isinstance(x, _Array) and isinstance(operands[1], _Size):
-            return _mean(x, operands[1].size)
-        if not all(isinstance(y, _Array | np.ndarray) for y in operands):
-            raise _UnknownError
-        if kind == "conv_general_dilated":
-            return self._convolution(*operands, params, eqn.invars[0].aval.shape, scope)
-        if kind == "dot_general" and params["dimension_numbers"] == (((3,), (0,)), ((), ())):
-            return self._pointwise(*operands, scope)
-        if kind == "concatenate" and isinstance(x, _Array):
-            names = [self.write(y) for y in operands if isinstance(y, _Array) and y.axes == x.axes]
-            _require(len(names) == len(operands))
-            return _Array(_Node("Concat", names, {"axis": x.axes[params["dimension"]]}, scope), x.axes)
-        if kind == "reduce_sum":
-            over = [x.axes[i] for i in params["axes"]]
-            terms = 1
-            for i in params["axes"]:
-                terms = terms * eqn.invars[0].aval.shape[i]
-            inputs = [self.write(x), np.array(over, np.int64)]
-            axes = tuple(axis for axis in x.axes if axis not in over)
-            return _Array(_Node("ReduceSum", inputs, {"keepdims": 1}, scope, summed=terms), axes)
-        if kind == "select_n" and len(operands) == 3:
-            chosen, if_not, if_so = operands
-            return self._elementwise("Where", [chosen, if_so, if_not], scope)
-        if kind in ("square", "integer_pow"):
-            return self._elementwise("Pow", [x, np.float32(params.get("y", 2))], scope)
-        if kind in _ELEMENTWISE:
-            arrays = [var for var, y in zip(eqn.invars, operands, strict=True) if isinstance(y, _Array)]
-            same_shape = all(var.aval.shape == eqn.outvars[0].aval.shape for var in arrays)
-            return self._arithmetic(kind, operands, same_shape, scope)
-        raise _UnknownError
 
-    def _arithmetic(self, kind: str, operands: list[Any], same_shape: bool, scope: str) -> _Array:
-        """An operation of `_ELEMENTWISE`; `same_shape`: what is no constant has the shape of the result."""
-        if kind in ("add", "mul", "max") and isinstance(operands[0], np.ndarray):
-            operands = operands[::-1]
-        x, y = operands[0], operands[-1]
-        if isinstance(x, _Array) and isinstance(y, np.ndarray):
-            if kind == "max" and not y.any() and same_shape:
-                return self._elementwise("Relu", [x], scope)
-            if kind in _NEUTRAL and (y == _NEUTRAL[kind]).all() and same_shape:
-                return x
-            if kind in _NEUTRAL and (folded := _fold(kind, x, _stored(y, x.axes))):
-                return folded
-        return self._elementwise(_ELEMENTWISE[kind], operands, scope)
-
-    def _elementwise(self, op: str, operands: list[Any], scope: str) -> _Array:
-        axes = next(x.axes for x in operands if isinstance(x, _Array))
-        _require(all(x.axes == axes for x in operands if isinstance(x, _Array)))
-        inputs = [self.write(x) if isinstance(x, _Array) else _stored(x, axes) for x in operands]
-        return _Array(_Node(op, inputs, scope=scope), axes)
-
-    def _reshape(self, x: Any, old: Sequence[Any], new: Sequence[Any], scope: str) -> Any:
-        if isinstance(x, _Cells):
-            # The only merge of cells known: (B, H, i, W, j, C) -> (B, H*r, W*r, C).
-            _require(x.order == (0, 1, 3, 2, 4, 5))
-            b, h, i, w, j, c = old
-            _require(tuple(new) == (b, h * i, w * j, c))
-            attributes = {"blocksize": x.scale, "mode": "DCR"}
-            return _Array(_Node("DepthToSpace", [self.write(x.image)], attributes, scope), _NHWC)
-        _require(isinstance(x, _Array))
-        kept = [axis for axis, size in zip(x.axes, old, strict=True) if size != 1]
-        if len(new) <= 4 and [s for s in old if s != 1] == [s for s in new if s != 1]:
-            # Axes of length 1 come or go: any of the four that is not taken has this length.
-            kept, free = iter(kept), iter([axis for axis in _NHWC if axis not in kept])
-            return _Array(x.node, tuple(next(free if size == 1 else kept) for size in new))
-        # (B, H, W, r*r*C) -> (B, H, W, r, r, C)
-        _require(x.axes == _NHWC and len(new) == 6 and tuple(new[:3]) == tuple(old[:3]) and new[3] == new[4])
-        return _Cells(x, new[3])
-
-    def _convolution(
-        self, x: Any, kernel: Any, params: Mapping[str, Any], shape: Sequence[Any], scope: str
-    ) -> _Array:
-        numbers = params["dimension_numbers"]  # specs: where JAX has batch, channels, height and width
-        _require(isinstance(x, _Array) and isinstance(kernel, np.ndarray))
-        _require(
-            params["batch_group_count"] == 1
-            and len(x.axes) == 4
-            and [x.axes[i] for i in numbers.lhs_spec] == [0, 1, 2, 3]
-        )
-        kernel = kernel.transpose(numbers.rhs_spec)  # (O, I, kh, kw)
-        op, bias, padding = "Conv", np.zeros(len(kernel), kernel.dtype), list(params["padding"])
-        strides, dilations = params["window_strides"], params["rhs_dilation"]
-        reach = [d * (k - 1) for d, k in zip(dilations, kernel.shape[2:], strict=True)]
-        attributes = {"kernel_shape": kernel.shape[2:], "dilations": dilations}
-        attributes["group"] = params["feature_group_count"]
-        if tuple(params["lhs_dilation"]) != (1, 1):
-            # The input with zeros in between: the transpose of a strided convolution, which has its kernel
-            # mirrored and whose padding is what it lacks of every overlap.
-            _require(tuple(strides) == (1, 1) and attributes["group"] == 1)
-            op, strides = "ConvTranspose", params["lhs_dilation"]
-            kernel = kernel[:, :, ::-1, ::-1].swapaxes(0, 1)  # (I, O, kh, kw)
-            padding = [(r - low, r - high) for r, (low, high) in zip(reach, padding, strict=True)]
-        attributes["strides"] = strides
-        if all(isinstance(pad, int) for pads in padding for pad in pads):
-            _require(min(map(min, padding)) >= 0)
-            attributes["pads"] = [low for low, _ in padding] + [high for _, high in padding]
-        else:  # by the image's size, as "SAME" is of a strided convolution
-            sizes = [shape[i] for i in numbers.lhs_spec[2:]]
-            same = jax.lax.padtype_to_pads(sizes, [r + 1 for r in reach], strides, "SAME")
-            _require(op == "Conv" and padding == list(same))
-            attributes["auto_pad"] = "SAME_UPPER"
-        axes = tuple(numbers.out_spec.index(i) for i in range(4))
-        return _Array(_Node(op, [self.write(x), kernel, bias], attributes, scope), axes)
-
-    def _pointwise(self, x: Any, kernel: Any, scope: str) -> _Array:
-        """A matrix product over the channels: a convolution of one pixel."""
-        _require(isinstance(x, _Array) and isinstance(kernel, np.ndarray))
-        _require(x.axes == _NHWC and kernel.ndim == 2)
-        kernel = kernel.T[:, :, None, None]  # (I, O) to (O, I, 1, 1)
-        bias = np.zeros(len(kernel), kernel.dtype)
-        attributes = {"kernel_shape": (1, 1), "dilations": (1, 1), "group": 1}
-        attributes |= {"strides": (1, 1), "pads": [0, 0, 0, 0]}
-        return _Array(_Node("Conv", [self.write(x), kernel, bias], attributes, scope), x.axes)
-
-
-def _is_known(eqn: JaxprEqn) -> bool:
+def _is_known(eqn: JaxprEqn, operands: Sequence[Any]) -> bool:
     """Whether an equation of constants gives constants, whatever the size of the network's input."""
-    sizes = [size for var in eqn.outvars for size in var.aval.shape]
-    return eqn.primitive.name != "dim_as_value" and all(isinstance(size, int) for size in sizes)
+    # A number may stand for a constant whose shape only the running network knows: that one is not at hand.
+    whole = all(
+        isinstance(x, np.ndarray) and x.shape == tuple(_shape(var))
+        for x, var in zip(operands, eqn.invars, strict=True)
+    )
+    sizes = [size for var in eqn.outvars for size in _shape(var)]
+    return whole and eqn.primitive.name != "dim_as_value" and all(isinstance(size, int) for size in sizes)
+
+
+def _shape(var: Any) -> Sequence[Any]:
+    """The shape of a variable of a jaxpr, some of whose sizes may be symbols."""
+    return var.aval.shape
+
+
+# --- the rules: how an equation becomes nodes ---------------------------------------------------------------
+
+_Rule = Callable[[_Graph, _Equation], Any]
+_RULES: dict[str, _Rule] = {}
+
+
+def _rule(*primitives: str) -> Callable[[_Rule], _Rule]:
+    """Makes a function the rule of these primitives; it raises _UnknownError for what it cannot translate."""
+
+    def register(function: _Rule) -> _Rule:
+        _RULES.update(dict.fromkeys(primitives, function))
+        return function
+
+    return register
 
 
 def _require(condition: bool) -> None:
     if not condition:
         raise _UnknownError
+
+
+def _as(kind: type[_T], x: Any) -> _T:
+    if not isinstance(x, kind):
+        raise _UnknownError
+    return x
+
+
+@_rule("dim_as_value")
+def _size(graph: _Graph, eqn: _Equation) -> _Size:
+    return _Size(eqn.params["dim"])
+
+
+@_rule("copy")
+def _copy(graph: _Graph, eqn: _Equation) -> Any:
+    return eqn.operands[0]
+
+
+@_rule("convert_element_type")
+def _convert(graph: _Graph, eqn: _Equation) -> Any:
+    (x,) = eqn.operands
+    _require(isinstance(x, _Size) or eqn.params["new_dtype"] == eqn.avals[0].dtype)
+    return x
+
+
+@_rule("transpose")
+def _transpose(graph: _Graph, eqn: _Equation) -> _Array | _Cells:
+    (x,), order = eqn.operands, eqn.params["permutation"]
+    if isinstance(x, _Array):
+        return _Array(x.node, tuple(x.axes[i] for i in order))
+    x = _as(_Cells, x)
+    return _Cells(x.image, x.scale, tuple(x.order[i] for i in order))
+
+
+@_rule("reshape", "squeeze", "expand_dims", "broadcast_in_dim")
+def _reshape(graph: _Graph, eqn: _Equation) -> Any:
+    x, *sizes = eqn.operands
+    if eqn.kind == "broadcast_in_dim" and isinstance(x, np.ndarray) and x.ndim == 0:
+        return x  # to a shape that only the running network knows: as good a number
+    _require(not sizes)
+    old, new = eqn.avals[0].shape, eqn.shape
+    if isinstance(x, _Cells):
+        # The only merge of cells known: (B, H, i, W, j, C) -> (B, H*r, W*r, C).
+        _require(x.order == (0, 1, 3, 2, 4, 5))
+        b, h, i, w, j, c = old
+        _require(tuple(new) == (b, h * i, w * j, c))
+        attributes = {"blocksize": x.scale, "mode": "DCR"}
+        return _Array(_Node("DepthToSpace", [graph.write(x.image)], attributes, eqn.scope), _NHWC)
+    x = _as(_Array, x)
+    kept = [axis for axis, size in zip(x.axes, old, strict=True) if size != 1]
+    if len(new) <= 4 and [s for s in old if s != 1] == [s for s in new if s != 1]:
+        # Axes of length 1 come or go: any of the four that is not taken has this length.
+        taken, free = iter(kept), iter([axis for axis in _NHWC if axis not in kept])
+        return _Array(x.node, tuple(next(free if size == 1 else taken) for size in new))
+    # (B, H, W, r*r*C) -> (B, H, W, r, r, C)
+    _require(x.axes == _NHWC and len(new) == 6 and tuple(new[:3]) == tuple(old[:3]) and new[3] == new[4])
+    return _Cells(x, new[3])
+
+
+@_rule("conv_general_dilated")
+def _convolution(graph: _Graph, eqn: _Equation) -> _Array:
+    x, kernel, params = _as(_Array, eqn.operands[0]), _as(np.ndarray, eqn.operands[1]), eqn.params
+    numbers = params["dimension_numbers"]  # specs: where JAX has batch, channels, height and width
+    _require(
+        params["batch_group_count"] == 1
+        and len(x.axes) == 4
+        and [x.axes[i] for i in numbers.lhs_spec] == [0, 1, 2, 3]
+    )
+    kernel = kernel.transpose(numbers.rhs_spec)  # (O, I, kh, kw)
+    op, bias, padding = "Conv", np.zeros(len(kernel), kernel.dtype), list(params["padding"])
+    strides, dilations = params["window_strides"], params["rhs_dilation"]
+    reach = [d * (k - 1) for d, k in zip(dilations, kernel.shape[2:], strict=True)]
+    attributes = {"kernel_shape": kernel.shape[2:], "dilations": dilations}
+    attributes["group"] = params["feature_group_count"]
+    if tuple(params["lhs_dilation"]) != (1, 1):
+        # The input with zeros in between: the transpose of a strided convolution, which has its kernel
+        # mirrored and whose padding is what it lacks of every overlap.
+        _require(tuple(strides) == (1, 1) and attributes["group"] == 1)
+        op, strides = "ConvTranspose", params["lhs_dilation"]
+        kernel = kernel[:, :, ::-1, ::-1].swapaxes(0, 1)  # (I, O, kh, kw)
+        padding = [(r - low, r - high) for r, (low, high) in zip(reach, padding, strict=True)]
+    attributes["strides"] = strides
+    if all(isinstance(pad, int) for pads in padding for pad in pads):
+        _require(min(map(min, padding)) >= 0)
+        attributes["pads"] = [low for low, _ in padding] + [high for _, high in padding]
+    else:  # by the image's size, as "SAME" is of a strided convolution
+        sizes = [eqn.avals[0].shape[i] for i in numbers.lhs_spec[2:]]
+        same = jax.lax.padtype_to_pads(sizes, [r + 1 for r in reach], strides, "SAME")
+        _require(op == "Conv" and padding == list(same))
+        attributes["auto_pad"] = "SAME_UPPER"
+    axes = tuple(numbers.out_spec.index(i) for i in range(4))
+    return _Array(_Node(op, [graph.write(x), kernel, bias], attributes, eqn.scope), axes)
+
+
+@_rule("dot_general")
+def _pointwise(graph: _Graph, eqn: _Equation) -> _Array:
+    """A matrix product over the channels: a convolution of one pixel."""
+    x, kernel = _as(_Array, eqn.operands[0]), _as(np.ndarray, eqn.operands[1])
+    _require(eqn.params["dimension_numbers"] == (((3,), (0,)), ((), ())))
+    _require(x.axes == _NHWC and kernel.ndim == 2)
+    kernel = kernel.T[:, :, None, None]  # (I, O) to (O, I, 1, 1)
+    bias = np.zeros(len(kernel), kernel.dtype)
+    attributes = {"kernel_shape": (1, 1), "dilations": (1, 1), "group": 1}
+    attributes |= {"strides": (1, 1), "pads": [0, 0, 0, 0]}
+    return _Array(_Node("Conv", [graph.write(x), kernel, bias], attributes, eqn.scope), x.axes)
+
+
+@_rule("concatenate")
+def _concatenate(graph: _Graph, eqn: _Equation) -> _Array:
+    arrays = [_as(_Array, x) for x in eqn.operands]
+    axes = arrays[0].axes
+    _require(all(x.axes == axes for x in arrays))
+    names = [graph.write(x) for x in arrays]
+    return _Array(_Node("Concat", names, {"axis": axes[eqn.params["dimension"]]}, eqn.scope), axes)
+
+
+@_rule("reduce_sum")
+def _sum(graph: _Graph, eqn: _Equation) -> _Array:
+    x = _as(_Array, eqn.operands[0])
+    over = [x.axes[i] for i in eqn.params["axes"]]
+    terms = 1
+    for i in eqn.params["axes"]:
+        terms = terms * eqn.avals[0].shape[i]
+    inputs = [graph.write(x), np.array(over, np.int64)]
+    axes = tuple(axis for axis in x.axes if axis not in over)
+    return _Array(_Node("ReduceSum", inputs, {"keepdims": 1}, eqn.scope, summed=terms), axes)
+
+
+@_rule("select_n")
+def _select(graph: _Graph, eqn: _Equation) -> _Array:
+    _require(len(eqn.operands) == 3)
+    chosen, if_not, if_so = eqn.operands
+    return _elementwise(graph, "Where", [chosen, if_so, if_not], eqn.scope)
+
+
+@_rule("square", "integer_pow")
+def _power(graph: _Graph, eqn: _Equation) -> _Array:
+    exponent = np.array(eqn.params.get("y", 2), np.float32)
+    return _elementwise(graph, "Pow", [eqn.operands[0], exponent], eqn.scope)
+
+
+@_rule(*_ELEMENTWISE)
+def _arithmetic(graph: _Graph, eqn: _Equation) -> _Array:
+    kind, operands = eqn.kind, list(eqn.operands)
+    arrays = [aval for aval, x in zip(eqn.avals, operands, strict=True) if isinstance(x, _Array)]
+    same_shape = all(tuple(aval.shape) == tuple(eqn.shape) for aval in arrays)
+    if kind in ("add", "mul", "max") and isinstance(operands[0], np.ndarray):
+        operands = operands[::-1]
+    x, y = operands[0], operands[-1]
+    if kind == "div" and isinstance(x, _Array) and isinstance(y, _Size):
+        return _mean(x, y.size)
+    if isinstance(x, _Array) and isinstance(y, np.ndarray):
+        if kind == "max" and not y.any() and same_shape:
+            return _elementwise(graph, "Relu", [x], eqn.scope)
+        if kind in _NEUTRAL and (y == _NEUTRAL[kind]).all() and same_shape:
+            return x
+        if kind in _NEUTRAL and (folded := _fold(kind, x, _stored(y, x.axes))):
+            return folded
+    return _elementwise(graph, _ELEMENTWISE[kind], operands, eqn.scope)
+
+
+def _elementwise(graph: _Graph, op: str, operands: Sequence[Any], scope: str) -> _Array:
+    """A node whose operands are arrays of the same axes, and constants."""
+    arrays = [x for x in operands if isinstance(x, _Array)]
+    _require(len(arrays) > 0 and all(x.axes == arrays[0].axes for x in arrays))
+    _require(all(isinstance(x, _Array | np.ndarray) for x in operands))
+    axes = arrays[0].axes
+    inputs = [graph.write(x) if isinstance(x, _Array) else _stored(x, axes) for x in operands]
+    return _Array(_Node(op, inputs, scope=scope), axes)
 
 
 def _stored(constant: np.ndarray, axes: Sequence[int]) -> np.ndarray:

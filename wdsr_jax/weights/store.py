@@ -18,10 +18,19 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from wdsr_jax.errors import UserError
 from wdsr_jax.models import create_model
 from wdsr_jax.system.files import write_whole
+from wdsr_jax.weights.files import BEFORE_GAN_FILE, OLD_BEFORE_GAN_FILE, find_weights, list_pretrained
 
-WORKDIR_FILE = "model.safetensors"  # the best weights of a training run, in its workdir
-PSNR_FILE = "psnr.safetensors"  # beside it where a discriminator took part: those that it began with
-_SHIPPED = Path(__file__).parents[1] / "pretrained"
+__all__ = [
+    "finite_float32",
+    "list_pretrained",
+    "load_between",
+    "load_pretrained",
+    "param_shapes",
+    "read_safetensors",
+    "recorded_psnr",
+    "save_weights",
+    "start_from",
+]
 
 
 def save_weights(
@@ -57,55 +66,64 @@ def recorded_psnr(path: str | os.PathLike) -> float:
         return -math.inf
 
 
-def load_pretrained(name_or_path: str | os.PathLike) -> tuple[nn.Module, Any]:
+def load_pretrained(
+    name_or_path: str | os.PathLike, *, module: nn.Module | None = None
+) -> tuple[nn.Module, Any]:
     """Loads a network and its parameters.
 
     Args:
         name_or_path: a shipped name (see `list_pretrained`), a weights file, or the workdir of a
             training run, whose best weights by validation PSNR are taken.
+        module: the network that the parameters belong to; None for the one that the file names. A network
+            from outside this package has to be given: no file makes anything be imported.
 
     Returns:
         module and params, for `module.apply({"params": params}, lr)`; lr is (B, H, W, 3) in [0, 1].
 
     Raises:
-        UserError: there is no such file or name, or the file does not hold a network of this package.
+        UserError: there is no such file or name, the file names no network of this package and none is given,
+            or its tensors are not the finite parameters of the network.
     """
-    path = Path(name_or_path).expanduser()
-    if str(name_or_path) in list_pretrained():
-        path = _SHIPPED / f"{name_or_path}.safetensors"
-    elif os.path.isdir(path):  # False, where Path.is_dir raises, for what cannot be a path
-        path = path / WORKDIR_FILE
-        if not path.exists():
-            raise UserError(
-                f"{path.parent}: no {WORKDIR_FILE} here; training writes it at its first evaluation"
-            )
-    elif not os.path.exists(path):
-        names = ", ".join(list_pretrained()) or "none"
-        raise UserError(f"{name_or_path}: no such file or workdir, nor a shipped model (those are: {names})")
-    return _load_weights(path)
+    path = find_weights(name_or_path)
+    metadata, tensors = read_safetensors(path)
+    module = _named_network(path, metadata) if module is None else module
+    expected = param_shapes(module)
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors:
+            raise UserError(f"{path}: tensor {name} is missing")
+        if name not in expected:
+            raise UserError(f"{path}: tensor {name} does not belong to the network")
+        if tensors[name].shape != expected[name]:
+            raise UserError(f"{path}: tensor {name} is {tensors[name].shape}, not {expected[name]}")
+    return module, _to_params(path, tensors)
 
 
-def load_between(name_or_path: str | os.PathLike, perceptual: float) -> tuple[nn.Module, Any]:
+def load_between(
+    name_or_path: str | os.PathLike, perceptual: float, *, module: nn.Module | None = None
+) -> tuple[nn.Module, Any]:
     """The network between what a fine-tuning with a discriminator began with and what it ended with.
 
     A parameter is `(1 - perceptual) * before + perceptual * after` (ESRGAN, arXiv:1809.00219, section 3.4).
 
     Args:
-        name_or_path: workdir of the fine-tuning, or its weights file, with `psnr.safetensors` beside it.
+        name_or_path: workdir of the fine-tuning, or its weights file, with `before_gan.safetensors` beside it
+            (or `psnr.safetensors`, its name in version 0.1).
         perceptual: from 0, the network trained for PSNR, to 1.
+        module: as for `load_pretrained`.
 
     Raises:
-        UserError: as `load_pretrained`, or there is no `psnr.safetensors` of the same network.
+        UserError: as `load_pretrained`, or there is no `before_gan.safetensors` of the same network.
     """
-    module, after = load_pretrained(name_or_path)
-    path = Path(name_or_path).expanduser()
-    path = (path if path.is_dir() else path.parent) / PSNR_FILE
+    network, after = load_pretrained(name_or_path, module=module)
+    folder = find_weights(name_or_path).parent
+    path, old = folder / BEFORE_GAN_FILE, folder / OLD_BEFORE_GAN_FILE
+    path = old if old.exists() and not path.exists() else path
     if not path.exists():
         raise UserError(f"--perceptual: {name_or_path} was not fine-tuned with a discriminator (no {path})")
-    other, before = load_pretrained(path)
-    if other != module:
+    other, before = load_pretrained(path, module=module)
+    if other != network:
         raise UserError(f"{path}: is of another network than {name_or_path}")
-    return module, jax.tree.map(lambda x, y: (1 - perceptual) * x + perceptual * y, before, after)
+    return network, jax.tree.map(lambda x, y: (1 - perceptual) * x + perceptual * y, before, after)
 
 
 def start_from(params: Any, name_or_path: str | os.PathLike, *, whole: bool = False) -> Any:
@@ -122,8 +140,13 @@ def start_from(params: Any, name_or_path: str | os.PathLike, *, whole: bool = Fa
     Raises:
         UserError: as `load_pretrained`, or nothing fits, or not all does that has to.
     """
-    _, other = load_pretrained(name_or_path)
-    old, new = (flatten_dict(tree, sep=".", is_leaf=_is_layer) for tree in (other, params))
+    path = find_weights(name_or_path)
+    metadata, tensors = read_safetensors(path)
+    # The layers of a network from outside are compared with those of the one to train, which `params` are of.
+    outside = _is_outside(_model_config(path, metadata))
+    other = _to_params(path, tensors) if outside else load_pretrained(path)[1]
+    old: dict[str, Any] = dict(flatten_dict(other, sep=".", is_leaf=_is_layer))
+    new: dict[str, Any] = dict(flatten_dict(params, sep=".", is_leaf=_is_layer))
     fitting = {
         name: layer for name, layer in old.items() if name in new and _shapes(layer) == _shapes(new[name])
     }
@@ -145,15 +168,11 @@ def _shapes(layer: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: tensor.shape for name, tensor in layer.items()}
 
 
-def list_pretrained() -> list[str]:
-    """Names of the weights that ship with the package, for `load_pretrained`."""
-    return sorted(path.stem for path in _SHIPPED.glob("*.safetensors"))
-
-
 def param_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     """The shape of each parameter of a network, by the name that `save_weights` gives it."""
     init = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-    return {name: leaf.shape for name, leaf in flatten_dict(init["params"], sep=".").items()}
+    flat: dict[str, Any] = dict(flatten_dict(init["params"], sep="."))
+    return {name: leaf.shape for name, leaf in flat.items()}
 
 
 def finite_float32(path: str | os.PathLike, name: str, tensor: np.ndarray) -> np.ndarray:
@@ -169,28 +188,48 @@ def finite_float32(path: str | os.PathLike, name: str, tensor: np.ndarray) -> np
     return tensor
 
 
-def _load_weights(path: Path) -> tuple[nn.Module, Any]:
+def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """The metadata and the tensors of a safetensors file, by name, as they are.
+
+    Raises:
+        UserError: it is no such file, damaged, or has an element type that NumPy lacks.
+    """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     # AttributeError and TypeError: of element types that NumPy does not know.
     except (safetensors.SafetensorError, OSError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: not a safetensors file that can be read ({error})") from None
+
+
+def _model_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The section model of the config that `save_weights` was given."""
     try:
-        module = create_model(json.loads(metadata["model"]))
+        return dict(json.loads(metadata["model"]))
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: its metadata has no `model` with the config of a network") from None
+
+
+def _named_network(path: Path, metadata: Mapping[str, str]) -> nn.Module:
+    config = _model_config(path, metadata)
+    if _is_outside(config):
+        raise UserError(
+            f"{path}: of {config['name']}, a network from outside wdsr_jax, which no weights file imports; "
+            "it loads with load_pretrained(path, module=...)"
+        )
+    try:
+        return create_model(config)
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path}: its metadata has no `model` with the config of a network") from None
     except UserError as error:
         raise UserError(f"{path}: its metadata name no network of wdsr_jax ({error})") from None
 
-    expected = param_shapes(module)
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors:
-            raise UserError(f"{path}: tensor {name} is missing")
-        if name not in expected:
-            raise UserError(f"{path}: tensor {name} does not belong to the network")
-        if tensors[name].shape != expected[name]:
-            raise UserError(f"{path}: tensor {name} is {tensors[name].shape}, not {expected[name]}")
-        tensors[name] = finite_float32(path, name, tensors[name])
-    return module, unflatten_dict({name: jnp.asarray(t) for name, t in tensors.items()}, sep=".")
+
+def _is_outside(config: Mapping[str, Any]) -> bool:
+    """Whether a network is named as `package.module:Class`, which would be imported."""
+    return ":" in str(config.get("name"))
+
+
+def _to_params(path: Path, tensors: Mapping[str, np.ndarray]) -> Any:
+    flat = {name: jnp.asarray(finite_float32(path, name, tensors[name])) for name in sorted(tensors)}
+    return unflatten_dict(flat, sep=".")

@@ -1,4 +1,4 @@
-"""Files of `torch.save`, read and written without PyTorch.
+"""Files of `torch.save`, read without PyTorch.
 
 Such a file is a pickle beside raw data. A pickle is a program that may call any function; here its
 instructions are interpreted, and the few functions a file of weights needs are recognised by name. Nothing
@@ -11,7 +11,7 @@ import os
 import pickletools
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,7 +75,7 @@ class _Storage(NamedTuple):
 
     type: str
     key: str
-    count: int
+    size: int  # in elements
 
 
 class Tensor(NamedTuple):
@@ -163,8 +163,8 @@ def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) 
     stack: list[Any] = []
     below: list[list[Any]] = []  # the stacks under each mark
     memo: dict[int, Any] = {}
-    for opcode, argument, _ in pickletools.genops(stream):
-        match opcode.name:
+    for name, argument in _operations(stream):
+        match name:
             case "PROTO":
                 if argument != 2:
                     raise ValueError(f"pickle protocol {argument}")
@@ -173,14 +173,14 @@ def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) 
             case "NONE":
                 stack.append(None)
             case "NEWTRUE" | "NEWFALSE":
-                stack.append(opcode.name == "NEWTRUE")
+                stack.append(name == "NEWTRUE")
             case "EMPTY_DICT":
                 stack.append({})
             case "EMPTY_LIST":
                 stack.append([])
             case "EMPTY_TUPLE":
                 stack.append(())
-            case name if name in _CONSTANTS:
+            case _ if name in _CONSTANTS:
                 stack.append(argument)
             case "BINPUT" | "LONG_BINPUT":
                 memo[argument] = stack[-1]
@@ -193,7 +193,7 @@ def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) 
                 items, stack = tuple(stack), below.pop()
                 stack.append(items)
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                count = int(opcode.name[-1])
+                count = int(name[-1])
                 stack[-count:] = [tuple(stack[-count:])]
             case "APPEND":
                 item = stack.pop()
@@ -227,14 +227,20 @@ def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) 
                 if storages is not None:
                     storages[key] = storage
                 stack.append(storage)
-            case name:
+            case _:
                 raise ValueError(f"opcode {name}")
     raise ValueError("the pickle has no end")
 
 
-def _expect(kind: type, value: Any) -> Any:
+def _operations(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
+    """The instructions of a pickle: the name of each, and its argument."""
+    for opcode, argument, _ in pickletools.genops(stream):
+        yield opcode.name, argument
+
+
+def _expect(kind: type | tuple[type, ...], value: Any) -> Any:
     if not isinstance(value, kind):
-        raise ValueError(f"{type(value).__name__} where {kind.__name__} belongs")
+        raise ValueError(f"{type(value).__name__} where {getattr(kind, '__name__', 'a key')} belongs")
     return value
 
 
@@ -245,7 +251,7 @@ def _set_items(target: Any, items: list[Any]) -> None:
 
 
 def _stand_in(function: str, arguments: tuple[Any, ...]) -> Any:
-    """What a call would give, for the functions that matter; a dict, in which nobody looks, for others."""
+    """What a call would give, for the functions that matter; an empty dict for others."""
     if function == _TENSOR:
         storage, offset, shape, stride, *_ = arguments
         return Tensor(_expect(_Storage, storage), offset, _expect(tuple, shape), _expect(tuple, stride))
@@ -272,59 +278,3 @@ def _to_array(tensor: Tensor, storages: Callable[[_Storage], bytes]) -> np.ndarr
         flat = (flat.astype("<u4") << 16).view("<f4")
     steps = [step * flat.itemsize for step in stride]
     return np.lib.stride_tricks.as_strided(flat[offset:], shape, steps).copy()
-
-
-def torch_bytes(content: Any) -> bytes:
-    """The file that `torch.save(content)` writes, with float32 arrays as tensors.
-
-    Args:
-        content: dicts, lists, tuples, str, int, float, bool and float32 arrays, nested.
-
-    Returns:
-        A zip archive, for `torch.load` of PyTorch 1.6 and later, `weights_only=True` included.
-    """
-    arrays: list[np.ndarray] = []
-    pickled = b"\x80\x02" + _pickle(content, arrays) + b"."
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:  # stored, and of a fixed date
-        archive.writestr(zipfile.ZipInfo("archive/data.pkl"), pickled)
-        archive.writestr(zipfile.ZipInfo("archive/byteorder"), b"little")
-        for i, array in enumerate(arrays):
-            archive.writestr(zipfile.ZipInfo(f"archive/data/{i}"), array.astype("<f4").tobytes())
-        archive.writestr(zipfile.ZipInfo("archive/version"), b"3\n")
-    return buffer.getvalue()
-
-
-def _pickle(value: Any, arrays: list[np.ndarray]) -> bytes:
-    """Protocol 2 without a memo; arrays are appended to `arrays` and referred to by number."""
-
-    def many(values: Any) -> bytes:
-        return b"(" + b"".join(_pickle(v, arrays) for v in values)
-
-    match value:
-        case _Global():
-            return b"c" + value.name.replace(" ", "\n").encode() + b"\n"
-        case bool():
-            return b"\x88" if value else b"\x89"
-        case int():
-            return b"J" + struct.pack("<i", value)
-        case float():
-            return b"G" + struct.pack(">d", value)
-        case str():
-            return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
-        case tuple():
-            return many(value) + b"t"
-        case list():
-            return b"]" + many(value) + b"e"
-        case dict():
-            return b"}" + many(x for item in value.items() for x in item) + b"u"
-        case np.ndarray():
-            arrays.append(value)
-            storage = many(
-                ["storage", _Global("torch FloatStorage"), str(len(arrays) - 1), "cpu", value.size]
-            )
-            steps = tuple(math.prod(value.shape[i + 1 :]) for i in range(value.ndim))
-            hooks = _pickle(_Global(_DICT), arrays) + b")R"
-            view = b"".join(_pickle(v, arrays) for v in (0, tuple(value.shape), steps, False))
-            return _pickle(_Global(_TENSOR), arrays) + b"(" + storage + b"tQ" + view + hooks + b"tR"
-    raise TypeError(f"{type(value)} is not for a file of torch.save")
