@@ -22,7 +22,8 @@ from wdsr_jax.convert import convert
 from wdsr_jax.data.sample import sample_files
 from wdsr_jax.errors import UserError
 from wdsr_jax.export import export, main, to_onnx, to_stablehlo
-from wdsr_jax.image.files import read_image, to_float
+from wdsr_jax.image.files import read_image
+from wdsr_jax.image.pixels import to_float
 from wdsr_jax.models import create_model
 from wdsr_jax.models.layers import pixel_shuffle
 from wdsr_jax.weights.store import load_pretrained, save_weights

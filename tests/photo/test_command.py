@@ -16,7 +16,7 @@ from tests.numpy_wdsr import random_params
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image, write_image
 from wdsr_jax.models import create_model
-from wdsr_jax.photo import command as upscale_files
+from wdsr_jax.photo import batch, command, network
 from wdsr_jax.weights.store import load_pretrained, save_weights
 
 MODEL = dict(name="wdsr_a", scale=2, filters=4, blocks=1, expansion=2)
@@ -34,7 +34,7 @@ def weights(tmp_path_factory):
 def upscale(tmp_path, monkeypatch, weights, caplog):
     """Runs the command in `tmp_path` with a tiny x2 network; gives its exit code and what it logged."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(upscale_files, "keep_compilations", lambda: None)
+    monkeypatch.setattr(batch, "keep_compilations", lambda: None)
     monkeypatch.setattr(absl_logging.get_absl_logger(), "propagate", True)
 
     def run(*arguments, model=weights, scale="--scale=2"):
@@ -42,7 +42,7 @@ def upscale(tmp_path, monkeypatch, weights, caplog):
         options = [scale] * bool(scale) + [f"--model={model}"] * bool(model)
         monkeypatch.setattr(sys, "argv", ["upscale", *options, *map(str, arguments)])  # whose options win
         with caplog.at_level(logging.INFO):
-            return upscale_files.main(), caplog.messages
+            return command.main(), caplog.messages
 
     return run
 
@@ -152,17 +152,9 @@ def test_any_size(upscale, size, expected):
         assert image.size == expected
 
 
-@pytest.mark.parametrize(
-    "factor, scale", [(0.5, None), (1, None), (1.1, 2), (2, 2), (2.0001, 2), (2.5, 3), (3.4, 4), (9, 4)]
-)
-def test_the_shipped_network_of_the_next_larger_scale_is_taken(factor, scale):
-    module, _ = upscale_files.choose_model(None, factor)
-    assert getattr(module, "scale", None) == scale
-
-
 def test_without_shipped_weights_it_says_how_to_get_some(upscale, monkeypatch):
     photo("a.png")
-    monkeypatch.setattr(upscale_files, "list_pretrained", lambda: [])
+    monkeypatch.setattr(network, "list_pretrained", lambda: [])
     with pytest.raises(
         UserError, match=r"^no weights are shipped with this package; name yours with --model="
     ):
@@ -290,8 +282,33 @@ def test_a_mistake_has_no_traceback(tmp_path):
     assert done.stderr == b"error: argument --scale: 0 is not a number above 0; --help says more\n"
 
 
-def test_the_name_in_python_stays_the_function():
-    import wdsr_jax.upscale
-    from wdsr_jax.inference import tiles as inference
-
-    assert wdsr_jax.upscale is inference.upscale
+@pytest.mark.parametrize(
+    "arguments, code, words",
+    [
+        (["--help"], 0, "usage: python -m wdsr_jax.upscale"),
+        (["--version"], 0, "wdsr_jax "),
+        (["a.png", "--out=b.png", "--scale=0"], 1, "--scale: 0 is not a number above 0"),
+        (["a.png", "--out=b.png"], 1, "give the size as one of"),
+        (["missing.png", "--out=b.png", "--scale=2"], 1, "missing.png: no such file or folder"),
+        (["a.png", "--out=b.pgn", "--scale=2"], 1, "b.pgn: no image format that can be written"),
+        (["a.png", "-", "--out=b.png", "--scale=2"], 1, "- is for a single photograph"),
+    ],
+)
+def test_arguments_are_answered_before_the_slow_imports(tmp_path, arguments, code, words):
+    photo(tmp_path / "a.png")
+    imported = tmp_path / "imported"
+    script = (
+        "import atexit, pathlib, sys, wdsr_jax.photo.command\n"
+        f"atexit.register(lambda: pathlib.Path({str(imported)!r}).write_text(' '.join(sys.modules)))\n"
+        "wdsr_jax.photo.command.run()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code
+    assert words in done.stdout + done.stderr and "Traceback" not in done.stderr
+    assert not {"jax", "flax", "scipy", "av"} & set(imported.read_text().split())

@@ -17,10 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from wdsr_jax.errors import UserError
-from wdsr_jax.image.files import IMAGE_SUFFIXES
+from wdsr_jax.image.files import IMAGE_SUFFIXES, image_size
 
 _SELFEXSR = re.compile(r"(?P<base>.+?)(?:_SRF_(?P<scale>\d+))?_(?P<kind>HR|LR)")
 _SELFEXSR_OTHER = re.compile(r".+_SRF_\d+_.+")
@@ -247,15 +245,6 @@ def _names(hr: list[_File], folder: Path) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [path.as_posix() for path in relative]
-
-
-def image_size(path: Path) -> tuple[int, int] | None:
-    """(height, width) from the file's header; None where that cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
 
 
 def _list(names: list[str]) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.image.files import dihedral, from_float, to_float, undo_dihedral
+from wdsr_jax.image.pixels import dihedral, from_float, to_float, undo_dihedral
 from wdsr_jax.models import fold_weight_norm, variant
 from wdsr_jax.models.convolution import inference_convolutions
 from wdsr_jax.models.layers import Conv
