@@ -101,7 +101,9 @@ def upscale_stream(args: argparse.Namespace) -> None:
         write_photo(target, upscaled, quality=args.quality)
 
 
-def _upscale_photo(job: Job, args: argparse.Namespace, bar: tqdm, compare: Any) -> None:
+def _upscale_photo(
+    job: Job, args: argparse.Namespace, bar: tqdm, compare: Callable[..., None] | None
+) -> None:
     photo = read_photo(job.source)
     upscaled = _upscaled(photo, job, args, lambda count: bar.update(count / 1e6))
     write_photo(job.target, upscaled, quality=args.quality)
@@ -180,7 +182,7 @@ def _check_options(
         args: of the command.
         module: the network, a flax module; None to resample only.
         network_size: (H, W) of the network's result.
-        size: (H, W) of the result asked for.
+        size: (H, W) of the result that is wanted.
     """
     radius: int | None = module.radius if module else 0
     scale: int = module.scale if module else 1

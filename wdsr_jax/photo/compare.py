@@ -1,4 +1,4 @@
-"""A page that shows images before and after, with a divider to drag: one HTML file without other files.
+"""A page that shows images before and after, with a divider to drag: a single HTML file.
 
 Before is the LR image itself, its pixels as squares (nearest), or bicubic, as the reader chooses; after is
 SR. The LR image is embedded without loss. Bicubic and SR are AVIF, 4:4:4 of quality 95: 0.3 MB for a million
@@ -35,9 +35,9 @@ def comparison_page(path: str | os.PathLike, method: str = "WDSR") -> Iterator[C
         add("a.png", lr, sr)
 
     `add(name, lr, sr, icc_profile=None)` takes uint8 (H, W, 3) and (H', W', 3) of any ratio, and the profile
-    of both if they are not sRGB. It keeps none of them. Of an image of more than `MOST_PIXELS` the page has
-    the centre. After `MOST_BYTES` images are only counted, which the page says. Without an image no page is
-    written.
+    of both if they are not sRGB, and keeps no reference to them. The page has the centre of an image of more
+    than `MOST_PIXELS`. Images after `MOST_BYTES` are left out; the page gives their number. Without an image
+    no page is written.
 
     Args:
         path: of the page.

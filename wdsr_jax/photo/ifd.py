@@ -176,7 +176,7 @@ class Table(NamedTuple):
 
     Attributes:
         length: how many entries the directory says it has; a file that is cut short holds fewer.
-        entries: those that were asked for and read.
+        entries: those that were read.
         end: position behind the last entry, where the position of the next directory stands.
     """
 
