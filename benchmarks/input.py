@@ -18,7 +18,7 @@ from benchmarks.compute import Setting
 from benchmarks.report import OURS, Row
 from wdsr_jax.data import PairedDataset, load_data
 from wdsr_jax.data.pipeline import training_batches
-from wdsr_jax.image.files import dihedral
+from wdsr_jax.image.pixels import dihedral
 
 PATCH = 48  # LR pixels a side
 SECONDS = 4.0

@@ -16,7 +16,8 @@ from tests.weights.test_exports import network, noise, run_onnx, write_weights
 from wdsr_jax.data.sample import sample_files
 from wdsr_jax.errors import UserError
 from wdsr_jax.export import main
-from wdsr_jax.image.files import read_image, to_float
+from wdsr_jax.image.files import read_image
+from wdsr_jax.image.pixels import to_float
 from wdsr_jax.weights.store import load_pretrained
 
 pytestmark = pytest.mark.usefixtures("compile_cache")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests import numpy_wdsr
 from tests.numpy_wdsr import random_params
-from wdsr_jax.image.files import dihedral, from_float, to_float, to_uint8, undo_dihedral
+from wdsr_jax.image.pixels import dihedral, from_float, to_float, to_uint8, undo_dihedral
 from wdsr_jax.inference import tiles as inference
 from wdsr_jax.inference.tiles import apply_padded, bytes_per_pixel, for_inference, parallel_apply, upscale
 from wdsr_jax.models import create_model

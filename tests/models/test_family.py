@@ -22,13 +22,14 @@ from wdsr_jax.errors import UserError
 from wdsr_jax.evaluation import benchmark as evaluate
 from wdsr_jax.evaluation.benchmark import Example, super_resolve
 from wdsr_jax.export import to_stablehlo
-from wdsr_jax.image.files import dihedral, read_image, to_float, to_uint8, undo_dihedral, write_image
+from wdsr_jax.image.files import read_image, write_image
 from wdsr_jax.image.metrics import psnr
+from wdsr_jax.image.pixels import dihedral, to_float, to_uint8, undo_dihedral
 from wdsr_jax.image.resize import imresize
 from wdsr_jax.inference.tiles import apply_padded, for_inference, upscale
 from wdsr_jax.models import count_params, create_model, fold_weight_norm, has_batch_norm
 from wdsr_jax.models.resampling import Bicubic
-from wdsr_jax.photo import command as upscale_files
+from wdsr_jax.photo import command as upscale_command
 from wdsr_jax.training import step as steps
 from wdsr_jax.training.losses import l2
 from wdsr_jax.training.optim import create_optimizer
@@ -390,7 +391,7 @@ def test_edrn_is_measured_on_pairs_of_one_size(real, monkeypatch):
 def test_edrn_enlarges_by_1_and_not_in_tiles(real, monkeypatch):
     command = "upscale real/LR/a.png --out=out.png --scale=1 --model=edrn.safetensors"
     monkeypatch.setattr("sys.argv", command.split())
-    assert upscale_files.main() == 0
+    assert upscale_command.main() == 0
     sr = upscale(*load_pretrained("edrn.safetensors"), read_image("real/LR/a.png"))
     np.testing.assert_array_equal(read_image("out.png"), sr)
     for option, message in {
@@ -399,5 +400,5 @@ def test_edrn_enlarges_by_1_and_not_in_tiles(real, monkeypatch):
     }.items():
         monkeypatch.setattr("sys.argv", [*command.split(), "--overwrite", option])
         with pytest.raises(UserError) as raised:
-            upscale_files.main()
+            upscale_command.main()
         assert str(raised.value) == message

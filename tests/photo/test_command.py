@@ -16,7 +16,7 @@ from tests.numpy_wdsr import random_params
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image, write_image
 from wdsr_jax.models import create_model
-from wdsr_jax.photo import command as upscale_files
+from wdsr_jax.photo import batch, command, network
 from wdsr_jax.weights.store import load_pretrained, save_weights
 
 MODEL = dict(name="wdsr_a", scale=2, filters=4, blocks=1, expansion=2)
@@ -34,7 +34,7 @@ def weights(tmp_path_factory):
 def upscale(tmp_path, monkeypatch, weights, caplog):
     """Runs the command in `tmp_path` with a tiny x2 network; gives its exit code and what it logged."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(upscale_files, "enable_compilation_cache", lambda: None)
+    monkeypatch.setattr(batch, "enable_compilation_cache", lambda: None)
     monkeypatch.setattr(absl_logging.get_absl_logger(), "propagate", True)
 
     def run(*arguments, model=weights, scale="--scale=2"):
@@ -42,7 +42,7 @@ def upscale(tmp_path, monkeypatch, weights, caplog):
         options = [scale] * bool(scale) + [f"--model={model}"] * bool(model)
         monkeypatch.setattr(sys, "argv", ["upscale", *options, *map(str, arguments)])  # whose options win
         with caplog.at_level(logging.INFO):
-            return upscale_files.main(), caplog.messages
+            return command.main(), caplog.messages
 
     return run
 
@@ -152,17 +152,9 @@ def test_any_size(upscale, size, expected):
         assert image.size == expected
 
 
-@pytest.mark.parametrize(
-    "factor, scale", [(0.5, None), (1, None), (1.1, 2), (2, 2), (2.0001, 2), (2.5, 3), (3.4, 4), (9, 4)]
-)
-def test_the_shipped_network_of_the_next_larger_scale_is_taken(factor, scale):
-    module, _ = upscale_files.choose_model(None, factor)
-    assert getattr(module, "scale", None) == scale
-
-
 def test_without_shipped_weights_it_says_how_to_get_some(upscale, monkeypatch):
     photo("a.png")
-    monkeypatch.setattr(upscale_files, "list_pretrained", lambda: [])
+    monkeypatch.setattr(network, "list_pretrained", lambda: [])
     with pytest.raises(
         UserError, match=r"^no weights are shipped with this package; name yours with --model="
     ):
@@ -290,8 +282,44 @@ def test_a_mistake_has_no_traceback(tmp_path):
     assert done.stderr == b"error: argument --scale: 0 is not a number above 0; --help says more\n"
 
 
-def test_the_name_in_python_stays_the_function():
-    import wdsr_jax.upscale
-    from wdsr_jax.inference import tiles as inference
+def test_arguments_are_answered_before_the_slow_imports(tmp_path):
+    photo(tmp_path / "a.png")
+    script = """
+import sys
+from wdsr_jax.errors import UserError
+from wdsr_jax.photo import command
 
-    assert wdsr_jax.upscale is inference.upscale
+for line in sys.stdin.read().splitlines():
+    sys.argv = ["upscale", *line.split()]
+    try:
+        command.main()
+    except UserError as error:
+        print(error)
+    except SystemExit as exit:
+        print(f"exit code {exit.code}")
+print({"jax", "flax", "scipy", "av"} & set(sys.modules))
+"""
+    answers = {
+        "--help": "exit code 0",
+        "--version": "exit code 0",
+        "a.png --out=b.png --scale=0": "argument --scale: 0 is not a number above 0; --help says more",
+        "a.png --out=b.png": "give the size as one of --scale, --megapixels, and --width and/or --height",
+        "a.png - --out=b.png --scale=2": "- is for a single photograph: give no other input with it",
+        "missing.png --out=b.png --scale=2": "missing.png: no such file or folder",
+        "a.png --out=a.png --scale=2": (
+            "a.png: the output would replace the input; choose another --out or --name"
+        ),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input="\n".join(answers),
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: python -m wdsr_jax.upscale")
+    *lines, imported = done.stdout.splitlines()
+    assert [line for line in lines if line in answers.values()] == list(answers.values())
+    assert imported == "set()"

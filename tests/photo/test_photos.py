@@ -16,18 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.image.files import to_uint8
+from wdsr_jax.image.pixels import to_uint8
 from wdsr_jax.photo.exif import clean_exif
-from wdsr_jax.photo.photos import (
-    OUTPUT_FORMATS,
-    Metadata,
-    Photo,
-    check_size,
-    encode_photo,
-    format_of,
-    read_photo,
-    write_photo,
-)
+from wdsr_jax.photo.formats import OUTPUT_FORMATS, check_size, format_of
+from wdsr_jax.photo.metadata import Metadata
+from wdsr_jax.photo.photos import Photo, encode_photo, read_photo, write_photo
 from wdsr_jax.photo.png import write_png
 
 RNG = np.random.default_rng(0)

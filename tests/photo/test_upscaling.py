@@ -1,17 +1,17 @@
-"""Photographs are enlarged as they are: grey, transparent, of 16 bits, to the very size asked for."""
+"""Photographs are upscaled as they are: grey, transparent, of 16 bits, to the very size asked for."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.numpy_wdsr import random_params
-from wdsr_jax.image.files import from_float, to_float
+from wdsr_jax.image.pixels import from_float, to_float
 from wdsr_jax.image.resize import imresize
 from wdsr_jax.inference.backprojection import residual
 from wdsr_jax.inference.tiles import upscale
 from wdsr_jax.models import create_model
 from wdsr_jax.photo.photos import Photo
-from wdsr_jax.photo.upscaling import enlarge, target_size
+from wdsr_jax.photo.upscaling import target_size, upscale_photo
 
 MODULE = create_model(dict(name="wdsr_a", scale=2, filters=4, blocks=1, expansion=2))
 PARAMS = random_params(MODULE)
@@ -37,7 +37,7 @@ def bicubic_network(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "asked, expected",
+    "given, expected",
     [
         (dict(scale=4.0), (400, 800)),
         (dict(scale=3.4), (340, 680)),
@@ -48,14 +48,14 @@ def bicubic_network(monkeypatch):
         (dict(megapixels=0.08), (200, 400)),
     ],
 )
-def test_target_size(asked, expected):
-    assert target_size((100, 200), **asked) == expected
+def test_target_size(given, expected):
+    assert target_size((100, 200), **given) == expected
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_colour_is_what_upscale_gives(dtype):
     pixels, done = noise(9, 7, 3, dtype=dtype), []
-    result, residuals = enlarge(photo(pixels), MODULE, PARAMS, (18, 14), on_pixels=done.append)
+    result, residuals = upscale_photo(photo(pixels), MODULE, PARAMS, (18, 14), on_pixels=done.append)
     np.testing.assert_array_equal(result.pixels, upscale(MODULE, PARAMS, pixels))
     assert (result.alpha, result.metadata, residuals, sum(done)) == (None, "kept", [], 63)
 
@@ -63,7 +63,7 @@ def test_colour_is_what_upscale_gives(dtype):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_grey_stays_grey(dtype):
     pixels = noise(9, 7, 1, dtype=dtype)
-    result, _ = enlarge(photo(pixels), MODULE, PARAMS, (18, 14))
+    result, _ = upscale_photo(photo(pixels), MODULE, PARAMS, (18, 14))
     sr = upscale(MODULE, PARAMS, np.repeat(pixels, 3, axis=2)).astype(float)
     assert result.pixels.shape == (18, 14, 1) and result.pixels.dtype == dtype
     np.testing.assert_allclose(result.pixels[..., 0], sr.mean(axis=2), atol=0.5)
@@ -72,7 +72,7 @@ def test_grey_stays_grey(dtype):
 def test_opaque_alpha_costs_nothing():
     pixels, done = noise(9, 7, 3), []
     alpha = np.full((9, 7), 255, np.uint8)
-    result, _ = enlarge(photo(pixels, alpha), MODULE, PARAMS, (18, 14), on_pixels=done.append)
+    result, _ = upscale_photo(photo(pixels, alpha), MODULE, PARAMS, (18, 14), on_pixels=done.append)
     np.testing.assert_array_equal(result.pixels, upscale(MODULE, PARAMS, pixels))
     np.testing.assert_array_equal(result.alpha, np.full((18, 14), 255))
     assert sum(done) == 63
@@ -86,7 +86,7 @@ def test_what_transparent_pixels_hide_does_not_show(monkeypatch, size):
     pixels[:, :8], alpha[:, :8] = (200, 20, 20), 255
     pixels[:, 8:] = (0, 255, 0)
     done = []
-    result, _ = enlarge(photo(pixels, alpha), MODULE, PARAMS, size, on_pixels=done.append)
+    result, _ = upscale_photo(photo(pixels, alpha), MODULE, PARAMS, size, on_pixels=done.append)
     assert result.pixels.shape == (*size, 3) and result.alpha.shape == size
     visible = result.pixels[result.alpha > 5].astype(int)
     assert np.abs(visible - [200, 20, 20]).max() <= 2
@@ -97,7 +97,7 @@ def test_what_transparent_pixels_hide_does_not_show(monkeypatch, size):
 
 def test_a_size_between_is_the_networks_result_resampled():
     pixels = noise(10, 20, 3)
-    result, _ = enlarge(photo(pixels), MODULE, PARAMS, (17, 33))
+    result, _ = upscale_photo(photo(pixels), MODULE, PARAMS, (17, 33))
     expected = Image.fromarray(upscale(MODULE, PARAMS, pixels)).resize((33, 17), Image.Resampling.LANCZOS)
     np.testing.assert_array_equal(result.pixels, np.asarray(expected))
 
@@ -105,15 +105,15 @@ def test_a_size_between_is_the_networks_result_resampled():
 def test_16_bits_are_resampled_as_8_are(monkeypatch):
     bicubic_network(monkeypatch)
     pixels = noise(10, 20, 3) // 4 + 90  # no clipping, which would come after each of Pillow's passes
-    expected, _ = enlarge(photo(pixels), MODULE, PARAMS, (17, 33))
-    result, _ = enlarge(photo(pixels.astype(np.uint16) * 257), MODULE, PARAMS, (17, 33))
+    expected, _ = upscale_photo(photo(pixels), MODULE, PARAMS, (17, 33))
+    result, _ = upscale_photo(photo(pixels.astype(np.uint16) * 257), MODULE, PARAMS, (17, 33))
     assert result.pixels.dtype == np.uint16
     np.testing.assert_allclose(result.pixels / 257, expected.pixels, atol=1.5)
 
 
 def test_without_a_network_it_only_resamples():
     pixels = noise(10, 20, 3)
-    result, _ = enlarge(photo(pixels), None, None, (5, 10))
+    result, _ = upscale_photo(photo(pixels), None, None, (5, 10))
     np.testing.assert_array_equal(
         result.pixels, np.asarray(Image.fromarray(pixels).resize((10, 5), Image.Resampling.LANCZOS))
     )
@@ -123,8 +123,8 @@ def test_without_a_network_it_only_resamples():
 def test_consistent_says_how_far_the_downscale_misses_the_input(monkeypatch, channels):
     bicubic_network(monkeypatch)
     pixels = noise(12, 10, channels) // 2 + 64  # no clipping
-    before, _ = enlarge(photo(pixels), MODULE, PARAMS, (24, 20))
-    after, residuals = enlarge(photo(pixels), MODULE, PARAMS, (24, 20), consistent=True)
+    before, _ = upscale_photo(photo(pixels), MODULE, PARAMS, (24, 20))
+    after, residuals = upscale_photo(photo(pixels), MODULE, PARAMS, (24, 20), consistent=True)
     assert residuals[0] == pytest.approx(residual(before.pixels, pixels.astype(float)), abs=1e-3)
     assert residuals[1] == pytest.approx(residual(after.pixels, pixels.astype(float)), abs=1e-3)
     assert residuals[0][0] > 10 and residuals[1][1] < 1  # what is left is rounding to uint8

@@ -13,7 +13,7 @@ import pytest
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.video import transcode as video
-from wdsr_jax.video.transcode import is_video, upscale_video
+from wdsr_jax.video.transcode import upscale_video
 
 av = pytest.importorskip("av")
 
@@ -316,7 +316,7 @@ def test_odd_sizes_are_made_even_by_repeating_the_edge(tmp_path):
     np.testing.assert_allclose(y[:, 35], y[:, 34], atol=6)
 
 
-# Stored to shown, (a b; c d) of x' = ax + cy, y' = bx + dy; the translation is of no account here.
+# (a b; c d) from stored to shown: x' = ax + cy, y' = bx + dy; the translation does not matter here.
 @pytest.mark.parametrize("a, b, c, d", [(s, 0, 0, t) for s in (1, -1) for t in (1, -1)])
 @pytest.mark.parametrize("turned", [False, True])
 def test_frames_are_stored_upright(tmp_path, a, b, c, d, turned):
@@ -537,14 +537,6 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, number, exception):
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert 10 <= len(done) <= 11
     assert os.listdir(tmp_path) == ["in.mp4"]
-
-
-def test_videos_are_told_by_their_ending():
-    assert is_video("a/b.MP4")
-    assert is_video(Path("x.mkv"))
-    assert not is_video("a.png")
-    assert not is_video("mp4")
-    assert set(video.WRITABLE_SUFFIXES) < set(video.VIDEO_SUFFIXES)
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="needs the clips of shared/data/video")

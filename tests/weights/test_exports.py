@@ -18,7 +18,8 @@ from tests.numpy_wdsr import random_params
 from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax.data.sample import sample_files
 from wdsr_jax.errors import UserError
-from wdsr_jax.image.files import read_image, to_float
+from wdsr_jax.image.files import read_image
+from wdsr_jax.image.pixels import to_float
 from wdsr_jax.models import create_model
 from wdsr_jax.weights.conversion import convert
 from wdsr_jax.weights.exports import export, to_onnx, to_stablehlo

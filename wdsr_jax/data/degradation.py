@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.image.files import to_uint8
+from wdsr_jax.image.pixels import to_uint8
 from wdsr_jax.image.resize import imresize
 
 DEGRADATION_VERSION = 1  # raise it when `degrade` gives other pixels: LR made earlier is then made anew

@@ -17,10 +17,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from wdsr_jax.errors import UserError
-from wdsr_jax.image.files import IMAGE_SUFFIXES
+from wdsr_jax.image.files import IMAGE_SUFFIXES, image_size
 
 Size = tuple[int, int]  # (H, W) in pixels
 
@@ -266,15 +264,6 @@ def _names(hr: list[_File], folder: Path) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [path.as_posix() for path in relative]
-
-
-def image_size(path: Path) -> Size | None:
-    """(H, W) from the file's header; None where that cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
 
 
 def _list(names: list[str]) -> str:

@@ -23,7 +23,7 @@ from absl import flags
 
 from wdsr_jax.data.dataset import PairedDataset
 from wdsr_jax.errors import UserError
-from wdsr_jax.image.files import dihedral
+from wdsr_jax.image.pixels import dihedral
 
 _THREADS = 1  # without workers: more would fight for the GIL and be no faster
 _BATCHES_AHEAD = 4  # without workers

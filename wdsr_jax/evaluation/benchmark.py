@@ -40,8 +40,9 @@ from wdsr_jax.data.dataset import PairedDataset
 from wdsr_jax.data.names import PairFiles, check_pair_sizes, find_pairs, image_size, set_name
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.alignment import align, best_shift
-from wdsr_jax.image.files import read_image, to_float, to_uint8
+from wdsr_jax.image.files import read_image
 from wdsr_jax.image.metrics import TooSmallError, psnr, ssim
+from wdsr_jax.image.pixels import to_float, to_uint8
 from wdsr_jax.image.resize import imresize
 from wdsr_jax.inference.tiles import Batch, apply_batches, for_inference
 from wdsr_jax.system import distributed

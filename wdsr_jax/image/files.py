@@ -1,4 +1,4 @@
-"""Image files and pixel types: the one place where images are opened, rounded and written."""
+"""Image files: opening, reading and writing them, with one line on what is wrong with one that fails."""
 
 import ctypes
 import functools
@@ -11,24 +11,24 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from wdsr_jax.errors import UserError
+from wdsr_jax.image.pixels import to_uint8
 from wdsr_jax.system.files import replacing
 
-# What Pillow logs of damaged files is not for stderr; a handler that the program sets up still gets it.
+# Without a handler, what Pillow logs of damaged files would go to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".ppm", ".pgm")
 
-# What photographs come in. Pillow knows more, some of which runs programs (EPS) or takes any file (TGA).
+# The formats that are read. Pillow knows more, some of which runs programs (EPS) or takes any file (TGA).
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "PPM", "JPEG2000")
-_MOST_PIXELS = 178_956_970  # where Pillow sees an attack: 0.5 GB as RGB
-_OTHERS = {  # bytes from a position on: what they are and what to do about it
+_MAX_PIXELS = 178_956_970  # where Pillow sees an attack: 0.5 GB as RGB
+_UNREAD_FORMATS = {  # bytes from a position on: the format that they tell and what to do about it
     (4, b"ftyphei"): "HEIC is not read; save it as JPEG or PNG",
     (4, b"ftypmif1"): "HEIF is not read; save it as JPEG or PNG",
     (4, b"ftypcrx"): "camera raw is not read; develop it to TIFF first",
@@ -44,12 +44,16 @@ _OTHERS = {  # bytes from a position on: what they are and what to do about it
 
 @contextmanager
 def reading(name: str) -> Iterator[None]:
-    """What Pillow raises in the `with` block, when it comes upon damage, turns into a UserError.
+    """Turns what Pillow raises for a damaged file into a UserError, and hides what it warns of.
 
-    What Pillow warns of is not shown.
+    Args:
+        name: of the file, for the message.
+
+    Raises:
+        UserError: the block raised an exception.
     """
     try:
-        # The filter is narrow, so that no harm is done where threads leave it in place.
+        # A narrow filter: where threads overlap, it may stay in place.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
             yield
@@ -75,7 +79,7 @@ def open_file(path: str | os.PathLike) -> BinaryIO:
     return open(path, "rb")
 
 
-def open_image(file: BinaryIO, name: str) -> Image.Image:
+def open_image(file: BinaryIO, name: str) -> ImageFile.ImageFile:
     """Pillow's image of a file, its head checked, its pixels not yet read.
 
     Args:
@@ -97,31 +101,31 @@ def open_image(file: BinaryIO, name: str) -> Image.Image:
         image = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError:
         raise UserError(f"{name}: {_why_not(file, head)}") from None
-    if image.width * image.height > _MOST_PIXELS:
+    if image.width * image.height > _MAX_PIXELS:
         raise Image.DecompressionBombError
-    if image.format == "TIFF":
-        # Pillow leaves the rows that no strip or tile holds black, be they millions. (Tag 257: the height
-        # before the image is turned upright.)
-        rows = max((tile.extents[3] for tile in image.tile), default=0)
-        if rows < image.tag_v2[257]:
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        # Pillow leaves the rows that no strip or tile holds black, even millions of them. IMAGELENGTH is the
+        # height before the image is turned upright.
+        rows = max((tile.extents[3] for tile in image.tile if tile.extents), default=0)
+        if rows < image.tag_v2[TiffImagePlugin.IMAGELENGTH]:
             raise SyntaxError("strips are missing")
     return image
 
 
 @functools.cache
 def _silence_libtiff() -> None:
-    """Keeps the library below Pillow from writing its own words about damaged files to stderr."""
+    """Keeps libtiff, which Pillow uses, from writing messages on damaged files to stderr."""
     try:
         set_handler = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler
-    except (AttributeError, OSError):  # built into Pillow, out of reach
+    except (AttributeError, OSError):  # linked into Pillow without its names
         return
     set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
     set_handler(None)
 
 
 def _why_not(file: BinaryIO, head: bytes) -> str:
-    """Why Pillow does not know a file."""
-    for (start, mark), words in _OTHERS.items():
+    """The reason, for people, why Pillow does not open a file."""
+    for (start, mark), words in _UNREAD_FORMATS.items():
         if head.startswith(mark, start):
             return words
     if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -138,7 +142,7 @@ def _why_not(file: BinaryIO, head: bytes) -> str:
 
 
 def read_image(path: str | os.PathLike | BinaryIO) -> np.ndarray:
-    """Reads an image file as RGB of 8 bits, for training and measurement; `photos.read_photo` keeps the rest.
+    """Reads an image file as RGB of 8 bits, for training and measurement; `read_photo` keeps all of it.
 
     Grey images become R = G = B, palettes are resolved, alpha is dropped, and 16 bits become 8 by scaling.
 
@@ -165,6 +169,15 @@ def read_image(path: str | os.PathLike | BinaryIO) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
+def image_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """(H, W) as stored, from an image file's header; None where that cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
     """Writes uint8 (H, W, 3) or (H, W) to `path`; the file appears whole or not at all.
 
@@ -181,7 +194,14 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
 
 @contextmanager
 def encoding(name: str) -> Iterator[None]:
-    """Whatever an encoder or the disk raises in the `with` block turns into a UserError."""
+    """Turns whatever an encoder or the disk raises in the `with` block into a UserError.
+
+    Args:
+        name: of the file, for the message.
+
+    Raises:
+        UserError: the block raised an exception.
+    """
     try:
         yield
     except UserError:
@@ -192,72 +212,27 @@ def encoding(name: str) -> Iterator[None]:
         raise UserError(f"{name}: cannot be written ({reason(error)})") from None
 
 
-def save(image: Image.Image, file: BinaryIO, image_format: str, **options) -> None:
-    """Pillow's `save`, by the file's own `write`, which need not seek.
+def save(image: Image.Image, file: BinaryIO, image_format: str, **options: Any) -> None:
+    """Pillow's `save`, through the file's own `write`; the file need not be able to seek.
 
-    Pillow would write to the file's descriptor, and not see that the end did not fit on a full disk.
+    Left alone, Pillow writes to the file's descriptor and does not notice that the end did not fit on a full
+    disk.
     """
 
     class Stream(io.RawIOBase):
-        def write(self, data):
+        def write(self, data: Any) -> int:
             return file.write(data)
 
-        def tell(self):
+        def tell(self) -> int:
             return file.tell()
 
-        def seek(self, position, whence=0):
+        def seek(self, position: int, whence: int = 0) -> int:
             return file.seek(position, whence)
 
-    image.save(Stream(), format=image_format, **options)
+    image.save(cast(BinaryIO, Stream()), format=image_format, **options)
 
 
 def reason(error: Exception) -> str:
-    """One line on what went wrong, without the file's name."""
+    """What went wrong, in one line without the file's name."""
     words = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
     return "damaged or cut short" if isinstance(error, struct.error) or "decoder error" in words else words
-
-
-def to_float(image: np.ndarray) -> np.ndarray:
-    """Any shape to float32: uint8 or uint16 to [0, 1], float as it is."""
-    image = np.asarray(image)
-    whole = np.float32(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else np.float32(1)
-    return np.asarray(image, np.float32) / whole
-
-
-def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Float in [0, 1], unclipped, to uint8: clipped, then rounded half up (as MATLAB does); any shape.
-
-    NaN becomes 0.
-    """
-    return from_float(image, np.uint8)
-
-
-def from_float(image: np.ndarray, dtype: npt.DTypeLike) -> np.ndarray:
-    """`to_uint8`, likewise for uint16; to float it only converts."""
-    if np.dtype(dtype).kind == "f":
-        return np.asarray(image, dtype)
-    clipped = np.fmin(np.fmax(image, 0), 1)  # fmax takes the number where the other is NaN
-    return np.floor(clipped * np.iinfo(dtype).max + 0.5).astype(dtype)
-
-
-def dihedral(image: np.ndarray, transform: int) -> np.ndarray:
-    """One of the 8 symmetries of the square, as a view.
-
-    Args:
-        image: (H, W, ...).
-        transform: 0 to 7; bit 0 mirrors left and right, bit 1 top and bottom, bit 2 then swaps H and W.
-
-    Returns:
-        (H, W, ...), or (W, H, ...) with bit 2.
-    """
-    if transform & 1:
-        image = image[:, ::-1]
-    if transform & 2:
-        image = image[::-1]
-    return image.swapaxes(0, 1) if transform & 4 else image
-
-
-def undo_dihedral(image: np.ndarray, transform: int) -> np.ndarray:
-    """The inverse of `dihedral`: swapped first, then mirrored; a view."""
-    image = image.swapaxes(0, 1) if transform & 4 else image
-    return dihedral(image, transform & 3)

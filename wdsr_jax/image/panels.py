@@ -1,4 +1,4 @@
-"""Pictures for people: panels side by side with captions."""
+"""Images side by side in panels with captions."""
 
 import math
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from wdsr_jax.image.metrics import TooSmallError, psnr
 from wdsr_jax.image.resize import imresize
 
 _MARGIN = 8
-_DETAIL = 48  # LR pixels a side of what is shown magnified: at 96 the eye hardly tells bicubic from HR
+_DETAIL = 48  # LR pixels a side of the part that is magnified: at 96 the eye hardly tells bicubic from HR
 _LONGEST_NAME = 32
 
 
 def before_after(
     lr: np.ndarray, sr: np.ndarray, hr: np.ndarray, scale: int, name: str, network: str
 ) -> np.ndarray:
-    """The most detailed part of an image: nearest, bicubic, the network and HR, with PSNR-Y of the whole.
+    """The most detailed part of an image: nearest, bicubic, the network, HR, with PSNR-Y of the whole image.
 
-    At scale 1 LR as it is stands for nearest and bicubic.
+    At scale 1 a single panel of LR stands in place of nearest and bicubic.
 
     Args:
         lr: uint8 (H, W, 3).
@@ -44,13 +44,13 @@ def before_after(
     if len(name) > _LONGEST_NAME:
         name = name[: _LONGEST_NAME - 3] + "..."
     if scale == 1:
-        enlarged = [panel("LR", lr)]
+        upscaled = [panel("LR", lr)]
     else:
-        enlarged = [
+        upscaled = [
             panel(f"LR x{scale}, nearest", nearest(lr, scale)),
             panel("bicubic", imresize(lr, scale)),
         ]
-    return side_by_side([*enlarged, panel(network, sr), (f"HR\n{name}", hr[rows, columns])])
+    return side_by_side([*upscaled, panel(network, sr), (f"HR\n{name}", hr[rows, columns])])
 
 
 def side_by_side(panels: Sequence[tuple[str, np.ndarray]], width: int = 1600) -> np.ndarray:
@@ -58,8 +58,8 @@ def side_by_side(panels: Sequence[tuple[str, np.ndarray]], width: int = 1600) ->
 
     Args:
         panels: caption (lines separated by newlines) and uint8 (H, W, 3).
-        width: of the whole picture, about; panels are magnified by a whole factor to fill it, as long as
-            they are no higher than that. More where a caption is wider than its panel.
+        width: of the whole picture, about: panels are magnified by a whole factor to fill it, but not to more
+            than that height. The picture is wider where a caption is wider than its panel.
 
     Returns:
         uint8 (H', W', 3), on white.
@@ -80,7 +80,7 @@ def side_by_side(panels: Sequence[tuple[str, np.ndarray]], width: int = 1600) ->
     draw = ImageDraw.Draw(picture)
     for i, (caption, image) in enumerate(panels):
         centre = _MARGIN + i * (column + _MARGIN) + column // 2
-        # Nearest: what is shown are the pixels, not another interpolation of them.
+        # Nearest shows the pixels themselves, without another interpolation.
         panel = Image.fromarray(image).resize((panel_width, height), Image.Resampling.NEAREST)
         picture.paste(panel, (centre - panel_width // 2, _MARGIN))
         below = (centre, height + 2 * _MARGIN)
@@ -94,7 +94,7 @@ def nearest(image: np.ndarray, scale: int) -> np.ndarray:
 
 
 def busiest_crop(image: np.ndarray, size: int, align: int) -> tuple[slice, slice]:
-    """Where the most detail is: the crop of `size` pixels a side with the largest gradients.
+    """The crop of `size` pixels a side with the most detail: the largest sum of absolute differences.
 
     Args:
         image: uint8 (H, W, 3).

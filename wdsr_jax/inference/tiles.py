@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.image.files import dihedral, from_float, to_float, undo_dihedral
+from wdsr_jax.image.pixels import dihedral, from_float, to_float, undo_dihedral
 from wdsr_jax.models import fold_weight_norm, replace_fields
 from wdsr_jax.models.layers import Conv
 from wdsr_jax.models.resampling import Bicubic

@@ -1,4 +1,4 @@
-"""A page that shows images before and after, with a divider to drag: one HTML file that needs nothing else.
+"""A page that shows images before and after, with a divider to drag: a single HTML file.
 
 Before is the LR image itself, its pixels as squares (nearest), or bicubic, as the reader chooses; after is
 SR. The LR image is embedded without loss. Bicubic and SR are AVIF, 4:4:4 of quality 95: 0.3 MB for a million
@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import resources
 from string import Template
+from typing import Any
 
 import numpy as np
 from absl import logging
 from PIL import Image
 
-from wdsr_jax.errors import UserError
-from wdsr_jax.system.files import replacing
+from wdsr_jax.system.files import path_errors, replacing
 
 MOST_PIXELS = 2_000_000  # of one image; of larger ones the centre is shown
 MOST_BYTES = 150_000_000  # of a page; images that come later are left out
-_MARKER = "<!-- figure -->\n"  # stands before and after what is repeated for each image
+_MARKER = "<!-- figure -->\n"  # before and after the part that is repeated for each image
 
 
 @contextmanager
@@ -35,9 +35,9 @@ def comparison_page(path: str | os.PathLike, method: str = "WDSR") -> Iterator[C
         add("a.png", lr, sr)
 
     `add(name, lr, sr, icc_profile=None)` takes uint8 (H, W, 3) and (H', W', 3) of any ratio, and the profile
-    of both if they are not sRGB. It keeps none of them. Of an image of more than `MOST_PIXELS` the page has
-    the centre. After `MOST_BYTES` images are only counted, which the page says. Without an image no page is
-    written.
+    of both if they are not sRGB, and keeps no reference to them. The page has the centre of an image of more
+    than `MOST_PIXELS`. Images after `MOST_BYTES` are left out; the page gives their number. Without an image
+    no page is written.
 
     Args:
         path: of the page.
@@ -56,7 +56,7 @@ def comparison_page(path: str | os.PathLike, method: str = "WDSR") -> Iterator[C
 
         def add(name: str, lr: np.ndarray, sr: np.ndarray, icc_profile: bytes | None = None) -> None:
             nonlocal page, left_out
-            with _naming(path):
+            with path_errors(path):
                 if page is None:
                     page = stack.enter_context(replacing(path))
                     page.write(head.encode())
@@ -68,7 +68,7 @@ def comparison_page(path: str | os.PathLike, method: str = "WDSR") -> Iterator[C
         yield add
         if page is None:
             return
-        with _naming(path):
+        with path_errors(path):
             if left_out:
                 logging.warning("%s: is full; %d images are not in it", path, left_out)
                 page.write(f"<p>{left_out} more would have made this page too large.</p>\n".encode())
@@ -76,21 +76,13 @@ def comparison_page(path: str | os.PathLike, method: str = "WDSR") -> Iterator[C
             stack.close()
 
 
-@contextmanager
-def _naming(path: str | os.PathLike) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-
-
 def _fields(
     name: str, lr: np.ndarray, sr: np.ndarray, method: str, icc_profile: bytes | None
 ) -> dict[str, str | float]:
-    """What the template asks for, escaped."""
+    """The values of the fields of the template, escaped."""
     lr_part, sr_part = _centre(lr.shape, sr.shape)
     top, bottom, left, right = (
-        edge * small / large  # of the part of SR, in pixels of LR
+        edge * small / large  # edges of the part of SR, in pixels of LR
         for part, small, large in zip(sr_part, lr.shape, sr.shape, strict=False)
         for edge in (part.start, part.stop)
     )
@@ -102,16 +94,16 @@ def _fields(
     sizes = f"{lr.shape[1]}x{lr.shape[0]} → {sr.shape[1]}x{sr.shape[0]}"
     if shown.shape != sr.shape:
         sizes += f"; its centre, {width}x{height}"
-    avif = {"format": "AVIF", "quality": 95, "subsampling": "4:4:4", "speed": 10, "icc_profile": icc_profile}
+    avif = {"quality": 95, "subsampling": "4:4:4", "speed": 10, "icc_profile": icc_profile}
     return {
         "name": html.escape(name),
         "method": html.escape(method),
         "sizes": sizes,
         "width": width,
         "ratio": width / height,
-        "after": _data_url(Image.fromarray(shown), **avif),
-        "bicubic": _data_url(bicubic, **avif),
-        "nearest": _data_url(Image.fromarray(lr[lr_part]), format="PNG", icc_profile=icc_profile),
+        "after": _data_url(Image.fromarray(shown), "AVIF", **avif),
+        "bicubic": _data_url(bicubic, "AVIF", **avif),
+        "nearest": _data_url(Image.fromarray(lr[lr_part]), "PNG", icc_profile=icc_profile),
     }
 
 
@@ -129,7 +121,7 @@ def _centre(lr_shape: tuple[int, ...], sr_shape: tuple[int, ...]) -> tuple[tuple
     return tuple(lr_part), tuple(sr_part)
 
 
-def _data_url(image: Image.Image, **options: object) -> str:
+def _data_url(image: Image.Image, image_format: str, **options: Any) -> str:
     encoded = io.BytesIO()
-    image.save(encoded, **options)
-    return f"data:image/{options['format'].lower()};base64,{base64.b64encode(encoded.getvalue()).decode()}"
+    image.save(encoded, image_format, **options)
+    return f"data:image/{image_format.lower()};base64,{base64.b64encode(encoded.getvalue()).decode()}"

@@ -3,25 +3,31 @@
 import io
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import open_image
-from wdsr_jax.photo.tiff import Page, grey_alpha
+from wdsr_jax.photo.ifd import Ifd, Tag
+from wdsr_jax.photo.tiff import WHITE_IS_ZERO, split_grey_alpha
 
 
-def read_channels(image: Image.Image, page: Page | None, again: Callable, name: str) -> np.ndarray:
+def read_channels(
+    image: ImageFile.ImageFile, ifd: Ifd | None, reopen: Callable[[], ImageFile.ImageFile], name: str
+) -> np.ndarray:
     """Loads the pixels as (H, W, C), uint8 or uint16: grey, grey and alpha, RGB, or RGB and alpha.
 
     Args:
         image: not loaded yet.
-        page: of a TIFF.
-        again: opens the image anew.
+        ifd: of a TIFF, the directory that describes the image; else None.
+        reopen: opens the image a second time.
         name: for messages.
+
+    Raises:
+        UserError: the pixels are no unsigned integers of up to 16 bits.
     """
     mode = image.mode
     raw_mode = _raw_mode(image)
@@ -33,11 +39,11 @@ def read_channels(image: Image.Image, page: Page | None, again: Callable, name: 
         pixels = np.asarray(image).astype(np.uint16)[..., None]  # (H, W, 1)
         if raw_mode == "I;12":
             pixels = pixels << 4 | pixels >> 8
-        if page and page.number(262, 1) == 0:  # white is zero: Pillow leaves 16 bits as they are
+        if ifd and _white_is_zero(ifd):  # Pillow inverts 8 bits, not 16
             pixels = ~pixels
         return _with_key(pixels, image.info.get("transparency"))
     if deep := re.fullmatch(r"(LA|RGB|RGBA|RGBX|RGBa);16([BLN])", raw_mode):
-        pixels = _deep(image, again, *deep.groups())
+        pixels = _read_16_bits(image, reopen, *deep.groups())
         return _with_key(pixels, image.info.get("transparency"))
     if mode in ("1", "L", "RGB"):
         pixels = np.asarray(image.convert("L") if mode == "1" else image)
@@ -47,46 +53,48 @@ def read_channels(image: Image.Image, page: Page | None, again: Callable, name: 
         return _with_key(pixels.reshape(*pixels.shape[:2], -1), key)  # (H, W, 1 or 3)
     if mode in ("CMYK", "LAB"):
         return np.asarray(_to_srgb(image))
-    image.load()  # a GIF says only then whether a colour is transparent
+    image.load()  # a GIF shows only then whether a colour is transparent
     if mode in ("La", "LA"):
         return np.asarray(image.convert("LA"))
     return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
 
 
 def _with_key(pixels: np.ndarray, key: int | tuple[int, ...] | None) -> np.ndarray:
-    """Adds an alpha channel where a colour (PNG's tRNS) means transparent."""
+    """Adds an alpha channel where a colour (PNG's tRNS) stands for transparent."""
     if key is None:
         return pixels
     opaque = (pixels != np.asarray(key)).any(axis=-1, keepdims=True)  # (H, W, 1)
     return np.concatenate([pixels, opaque.astype(pixels.dtype) * np.iinfo(pixels.dtype).max], axis=-1)
 
 
-def _raw_mode(image: Image.Image) -> str:
-    """How the pixels of a PNG or TIFF lie in the file, in Pillow's words."""
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """How the pixels of a PNG or TIFF lie in the file, as Pillow names it."""
     if image.format not in ("PNG", "TIFF") or not image.tile:
         return ""
     arguments = image.tile[0].args
-    return arguments if isinstance(arguments, str) else arguments[0]
+    return arguments if isinstance(arguments, str) else (arguments or ("",))[0]
 
 
-def _unpacked(image: Image.Image, raw_mode: str) -> np.ndarray:
+def _unpacked(image: ImageFile.ImageFile, raw_mode: str) -> np.ndarray:
     """Loads an image as if its pixels lay in the file in another way."""
     image.tile = [
-        tile._replace(args=raw_mode if isinstance(tile.args, str) else (raw_mode, *tile.args[1:]))
+        tile._replace(args=raw_mode if isinstance(tile.args, str) else (raw_mode, *(tile.args or ())[1:]))
         for tile in image.tile
     ]
     return np.asarray(image)
 
 
-def _deep(image: Image.Image, again: Callable, channels: str, order: str) -> np.ndarray:
+def _read_16_bits(
+    image: ImageFile.ImageFile, reopen: Callable[[], ImageFile.ImageFile], channels: str, order: str
+) -> np.ndarray:
     """Loads colours of 16 bits, of which Pillow keeps the upper 8, as (H, W, C) uint16.
 
     Read in the wrong byte order, the file yields the lower 8.
 
     Args:
         image: not loaded yet.
-        again: opens it anew.
-        channels: LA, RGB, RGBA, RGBX (X is not for use) or RGBa (colours multiplied by alpha).
+        reopen: opens it a second time.
+        channels: LA, RGB, RGBA, RGBX (X is ignored) or RGBa (colours multiplied by alpha).
         order: B for big-endian, L for little-endian, N for this machine's.
     """
     if channels == "LA":  # of PNG; four bytes a pixel, as RGBA has
@@ -97,7 +105,7 @@ def _deep(image: Image.Image, again: Callable, channels: str, order: str) -> np.
     pixels = np.empty((*high.shape, 2), np.uint8)
     pixels[..., 1] = high
     del high
-    with again() as other:
+    with reopen() as other:
         pixels[..., 0] = _unpacked(other, f"{stored};16{lower}")
     pixels = pixels.view("<u2")[..., 0].astype(np.uint16, copy=False)  # (H, W, C)
     if channels == "RGBa":
@@ -108,16 +116,20 @@ def _deep(image: Image.Image, again: Callable, channels: str, order: str) -> np.
     return pixels
 
 
-def read_apart(files: list[BinaryIO], page: Page, name: str) -> np.ndarray:
-    """The channels of `grey_pages`: (H, W, C) uint16."""
+def read_planar_channels(files: Sequence[BinaryIO], ifd: Ifd, name: str) -> np.ndarray:
+    """The channels of `tiff.single_channel_files`: (H, W, C) uint16."""
     channels = []
     for file in files:
         with open_image(file, name) as image:
             channels.append(np.asarray(image).astype(np.uint16))
-    pixels = grey_alpha(channels[0], page) if len(files) == 1 else np.stack(channels, axis=-1)
-    if page.number(262, 1) == 0:  # white is zero
+    pixels = split_grey_alpha(channels[0], ifd) if len(files) == 1 else np.stack(channels, axis=-1)
+    if _white_is_zero(ifd):
         pixels[..., 0] = ~pixels[..., 0]
     return pixels
+
+
+def _white_is_zero(ifd: Ifd) -> bool:
+    return ifd.number(Tag.PHOTOMETRIC_INTERPRETATION, 1) == WHITE_IS_ZERO
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -131,7 +143,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         else:
             return image.convert("RGB")
-        return ImageCms.profileToProfile(
+        converted = ImageCms.profileToProfile(
             image,
             source,
             ImageCms.createProfile("sRGB"),
@@ -139,5 +151,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
             outputMode="RGB",
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
+        assert converted is not None  # it is None only where the image itself is changed
+        return converted
     except (ImageCms.PyCMSError, OSError):  # a damaged profile
         return image.convert("RGB")

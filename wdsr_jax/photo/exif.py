@@ -1,38 +1,16 @@
-"""EXIF and XMP of a photograph whose pixels are turned upright and enlarged.
+"""EXIF and XMP of a photograph whose pixels are turned upright and upscaled.
 
 The EXIF block is edited in place, not decoded and encoded anew: the notes of camera makers hold offsets
-into the block, and what nobody needs to touch (GPS, serial numbers, unknown tags) stays as it is.
+into the block, and what needs no change (GPS, serial numbers, unknown tags) stays as it is.
 """
 
+import io
 import re
 import struct
-from collections.abc import Iterator
+
+from wdsr_jax.photo.ifd import SUB_IFDS, TYPE_BYTES, Layout, Table, Tag, Type, read_header, read_table
 
 PREFIX = b"Exif\0\0"  # before the block in JPEG, and in some WebP files
-
-IMAGE_WIDTH, IMAGE_LENGTH, ORIENTATION = 0x0100, 0x0101, 0x0112
-EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD = 0x8769, 0x8825, 0xA005
-PIXEL_X, PIXEL_Y = 0xA002, 0xA003
-_LONG = 4
-# Of one value, by the number of its type in TIFF.
-TYPE_BYTES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
-}
 
 
 def clean_exif(block: bytes) -> bytes:
@@ -46,23 +24,22 @@ def clean_exif(block: bytes) -> bytes:
     """
     edited = bytearray(block.removeprefix(PREFIX))
     try:
-        order = _order(edited)
-        (start,) = struct.unpack_from(order + "I", edited, 4)
-        (count,) = struct.unpack_from(order + "H", edited, start)
-        table_end = start + 2 + 12 * count
+        layout, start = _read_header(edited)
+        table = _read_table(edited, layout, start)
+        count, end = table.length, table.end
         thumbnail = 0
-        if len(edited) >= table_end + 4:
-            (thumbnail,) = struct.unpack_from(order + "I", edited, table_end)
-            struct.pack_into(order + "I", edited, table_end, 0)
-        if thumbnail >= _end(edited, order, start, set()):
+        if len(edited) >= end + 4:
+            (thumbnail,) = layout.offset_format.unpack_from(edited, end)
+            layout.offset_format.pack_into(edited, end, 0)
+        if thumbnail >= _end(edited, layout, start, set()):
             del edited[thumbnail:]
-        for position, tag, _, _ in reversed(list(_entries(edited, order, start))):
-            if tag == ORIENTATION:
-                tail = edited[position + 12 : table_end + 4]
-                edited[position : position + 12 + len(tail)] = tail + bytes(12)
+        for entry in reversed(table.entries):
+            if entry.tag == Tag.ORIENTATION:
+                tail = edited[entry.position + 12 : end + 4]
+                edited[entry.position : entry.position + 12 + len(tail)] = tail + bytes(12)
                 count -= 1
-                table_end -= 12
-        struct.pack_into(order + "H", edited, start, count)
+                end -= 12
+        layout.count_format.pack_into(edited, start, count)
     except (ValueError, struct.error):
         return b""
     return bytes(edited)
@@ -73,15 +50,25 @@ def exif_with_size(block: bytes, width: int, height: int) -> bytes:
     if not block:
         return block
     edited = bytearray(block)
-    order = _order(edited)
-    (start,) = struct.unpack_from(order + "I", edited, 4)
-    sizes = {IMAGE_WIDTH: width, IMAGE_LENGTH: height, PIXEL_X: width, PIXEL_Y: height}
+    layout, start = _read_header(edited)
+    sizes = {
+        Tag.IMAGE_WIDTH: width,
+        Tag.IMAGE_LENGTH: height,
+        Tag.PIXEL_X_DIMENSION: width,
+        Tag.PIXEL_Y_DIMENSION: height,
+    }
     try:
-        for position, tag, _, _ in list(_all_entries(edited, order, start)):
-            if tag in sizes:  # as a LONG: 65,536 pixels and more do not fit in a SHORT
-                struct.pack_into(order + "HHII", edited, position, tag, _LONG, 1, sizes[tag])
+        entries = []
+        for entry in _read_table(edited, layout, start).entries:
+            entries.append(entry)
+            if entry.tag == Tag.EXIF_IFD:
+                entries += _read_table(edited, layout, entry.offset).entries
     except (ValueError, struct.error):
         return block
+    for entry in entries:
+        if entry.tag in sizes:  # as a LONG: 65,536 pixels and more do not fit in a SHORT
+            value = layout.pack(Type.LONG, sizes[Tag(entry.tag)])
+            layout.entry_format.pack_into(edited, entry.position, entry.tag, Type.LONG, 1, value)
     return bytes(edited)
 
 
@@ -111,40 +98,31 @@ def xmp_with_size(packet: bytes, width: int, height: int) -> bytes:
     return packet
 
 
-def _order(block: bytes) -> str:
-    """struct's mark of the byte order."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(block[:4]))
-    if order is None:
+def _read_header(block: bytearray) -> tuple[Layout, int]:
+    """The layout of a block and the position of its first directory; ValueError where it is no EXIF."""
+    layout, start = read_header(block)
+    if layout.big:
         raise ValueError("not an EXIF block")
-    return order
+    return layout, start
 
 
-def _entries(block: bytes, order: str, start: int) -> Iterator[tuple[int, int, int, int]]:
-    """(position, tag, type, count) of each entry of the directory at `start`."""
-    (count,) = struct.unpack_from(order + "H", block, start)
-    for position in range(start + 2, start + 2 + 12 * count, 12):
-        yield position, *struct.unpack_from(order + "HHI", block, position)
+def _read_table(block: bytearray, layout: Layout, start: int) -> Table:
+    """All entries of the directory at `start`; ValueError where the block ends before."""
+    table = read_table(io.BytesIO(block), layout, start, max_entries=2**16)
+    if len(table.entries) < table.length:
+        raise ValueError("the directory is cut short")
+    return table
 
 
-def _all_entries(block: bytes, order: str, start: int) -> Iterator[tuple[int, int, int, int]]:
-    """The entries of the first directory and of the Exif directory."""
-    for entry in _entries(block, order, start):
-        yield entry
-        if entry[1] == EXIF_IFD:
-            (below,) = struct.unpack_from(order + "I", block, entry[0] + 8)
-            yield from _entries(block, order, below)
-
-
-def _end(block: bytes, order: str, start: int, seen: set[int]) -> int:
+def _end(block: bytearray, layout: Layout, start: int, seen: set[int]) -> int:
     """The end of the directory at `start` with its values and the directories below it."""
     seen.add(start)
     end = start + 2
-    for position, tag, kind, count in _entries(block, order, start):
-        end = max(end, position + 12 + 4)
-        size = TYPE_BYTES.get(kind, 1) * count
-        (value,) = struct.unpack_from(order + "I", block, position + 8)
+    for entry in _read_table(block, layout, start).entries:
+        end = max(end, entry.position + 12 + 4)  # and the position of the next directory
+        size = TYPE_BYTES.get(entry.kind, 1) * entry.length
         if size > 4:
-            end = max(end, value + size)
-        if tag in (EXIF_IFD, GPS_IFD, INTEROPERABILITY_IFD) and value not in seen:
-            end = max(end, _end(block, order, value, seen))
+            end = max(end, entry.offset + size)
+        if entry.tag in SUB_IFDS and entry.offset not in seen:
+            end = max(end, _end(block, layout, entry.offset, seen))
     return end

@@ -1,4 +1,4 @@
-"""Which file becomes which: from the names on a command line to pairs of input and output."""
+"""From the names on a command line to pairs of input and output files."""
 
 import argparse
 import glob
@@ -7,20 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from wdsr_jax.data.names import image_size
 from wdsr_jax.errors import UserError
-from wdsr_jax.image.files import IMAGE_SUFFIXES
-from wdsr_jax.photo.photos import OUTPUT_FORMATS, format_of
-from wdsr_jax.video.transcode import VIDEO_SUFFIXES, WRITABLE_SUFFIXES, is_video
+from wdsr_jax.image.files import IMAGE_SUFFIXES, image_size
+from wdsr_jax.photo.formats import OUTPUT_FORMATS, format_of
+from wdsr_jax.video.formats import VIDEO_SUFFIXES, WRITABLE_SUFFIXES, is_video
 
-# What a folder is searched for.
+# Endings of the files that are taken from a folder.
 _SUFFIXES = (*IMAGE_SUFFIXES, ".gif", ".jp2", ".jfif", *VIDEO_SUFFIXES)
-# Image formats in which an output stays; of the others (GIF, BMP, JPEG 2000, PPM) PNG is made.
+# Image formats that an output keeps; the others (GIF, BMP, JPEG 2000, PPM) become PNG.
 _KEPT_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".avif")
 
 
 class Job(NamedTuple):
-    """A file to enlarge: from where, to where, and its size (H, W), or None where the header hides it."""
+    """A file to upscale.
+
+    Attributes:
+        source: the file.
+        target: where the result goes.
+        size: (H, W) of an image as its header gives it; None where it does not, and of a video.
+    """
 
     source: Path
     target: Path
@@ -28,17 +33,23 @@ class Job(NamedTuple):
 
 
 def find_jobs(args: argparse.Namespace) -> list[Job]:
-    """What to enlarge and where to, in order; UserError where inputs or outputs do not fit together.
+    """The files to upscale and where the results go, in order.
 
-    A folder is searched with its subfolders for images and videos by their endings, hidden files left out;
+    A folder is searched with its subfolders for images and videos by their endings, without hidden files;
     below `--out` it keeps its structure.
+
+    Args:
+        args: see `command.parse_arguments`.
+
+    Raises:
+        UserError: an input is missing, or inputs and outputs do not fit together.
     """
     out = Path(args.out)
     found = [(path, inner) for name in args.inputs for path, inner in _expand(name, out)]
     single = len(args.inputs) == len(found) == 1 and not os.path.isdir(args.inputs[0])
     to_file = single and bool(out.suffix) and not args.out.endswith("/") and not out.is_dir()
     if to_file and not is_video(out):
-        format_of(out)  # names the endings that there are; a folder of such a name ends in "/"
+        format_of(out)  # or UserError; a folder with a dot in its name ends in /
     if out.exists() and not out.is_dir() and not to_file:
         raise UserError(f"--out={out}: is a file, but several outputs need a folder")
     jobs: list[Job] = []
@@ -64,7 +75,7 @@ def _expand(name: str, out: Path) -> Iterator[tuple[Path, Path]]:
     path = Path(name)
     if path.is_dir():
         files = sorted(
-            file for file in path.rglob("*") if _is_picture(file) and not _is_apart(file, path, out)
+            file for file in path.rglob("*") if _is_picture(file) and not _is_left_out(file, path, out)
         )
         if not files:
             raise UserError(f"{name}: no image or video in it (by ending: {', '.join(_SUFFIXES)})")
@@ -85,15 +96,15 @@ def _is_picture(file: Path) -> bool:
     return file.suffix.lower() in _SUFFIXES and file.is_file()
 
 
-def _is_apart(file: Path, folder: Path, out: Path) -> bool:
-    """Whether a file in a folder is not meant with it: hidden, or the output of an earlier run."""
+def _is_left_out(file: Path, folder: Path, out: Path) -> bool:
+    """Whether a file in a folder is left out: it is hidden, or the output of an earlier run."""
     out, folder_itself = out.resolve(), folder.resolve()
     is_output = folder_itself in out.parents and out in file.resolve().parents
     return is_output or any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _output_name(source: Path, args: argparse.Namespace) -> str:
-    """The input's format where it can be written, else PNG or MP4, unless --format says another."""
+    """By --name, in --format or the input's format where it can be written, else PNG or MP4."""
     suffix = source.suffix
     if is_video(source):
         suffix = suffix if suffix.lower() in WRITABLE_SUFFIXES else ".mp4"

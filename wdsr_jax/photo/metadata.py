@@ -2,17 +2,19 @@
 
 import struct
 import zlib
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from PIL import Image
 
 from wdsr_jax.photo.exif import clean_exif, clean_xmp
+from wdsr_jax.photo.ifd import Ifd, Tag
 from wdsr_jax.photo.png import SIGNATURE, read_chunks
-from wdsr_jax.photo.tiff import ICC_PROFILE, IPTC, XMP, Page
+from wdsr_jax.photo.tiff import exif_of_tiff
 
 SEGMENT = 65_533  # most bytes in a marker segment of JPEG
 _PNG_KEPT = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"tEXt", b"zTXt", b"iTXt")
 _XMP_KEY = b"XML:com.adobe.xmp\0"
+_IPTC_RESOURCE = 0x0404  # number of Photoshop's resource
 
 
 class Metadata(NamedTuple):
@@ -37,18 +39,25 @@ class Metadata(NamedTuple):
     png: tuple[tuple[bytes, bytes], ...] = ()
 
 
-def read_metadata(image: Image.Image, file: BinaryIO, page: Page | None, colours: int) -> Metadata:
-    """What a loaded image holds; what is damaged is left out."""
+def read_metadata(image: Image.Image, file: BinaryIO, ifd: Ifd | None, channels: int) -> Metadata:
+    """The metadata of a loaded image; what is damaged is left out.
+
+    Args:
+        image: as Pillow loaded it.
+        file: that it was read from.
+        ifd: of a TIFF, the directory that was read; else None.
+        channels: of colour: 1 (grey) or 3. A profile for another number is left out.
+    """
     info = image.info
-    if page:
-        exif = page.exif()
-        icc, xmp, iptc = page.bytes_of(ICC_PROFILE), page.bytes_of(XMP), page.bytes_of(IPTC)
+    if ifd:
+        exif = exif_of_tiff(ifd)
+        icc, xmp, iptc = (ifd.bytes_of(tag) for tag in (Tag.ICC_PROFILE, Tag.XMP, Tag.IPTC))
     else:
         exif = info.get("exif") or b""
         if not exif and (text := info.get("Raw profile type exif") or info.get("Raw profile type APP1")):
             exif = _unhex(text)  # ImageMagick's way, from before PNG had a chunk for it
         icc, xmp = info.get("icc_profile") or b"", info.get("xmp") or b""
-        iptc = (info.get("photoshop") or {}).get(0x0404) or b""
+        iptc = (info.get("photoshop") or {}).get(_IPTC_RESOURCE) or b""
     comment = info.get("comment") or b""
     kept = ()
     file.seek(0)
@@ -60,10 +69,10 @@ def read_metadata(image: Image.Image, file: BinaryIO, page: Page | None, colours
         )
     return Metadata(
         exif=clean_exif(exif) if isinstance(exif, bytes) else b"",
-        icc=icc if icc[16:20] == (b"GRAY" if colours == 1 else b"RGB ") and icc[36:40] == b"acsp" else b"",
+        icc=icc if icc[16:20] == (b"GRAY" if channels == 1 else b"RGB ") and icc[36:40] == b"acsp" else b"",
         xmp=clean_xmp(xmp) if isinstance(xmp, bytes) else b"",
         iptc=iptc if isinstance(iptc, bytes) else b"",
-        dpi=_dpi(info.get("dpi")) if not page or 282 in page.tags else None,
+        dpi=_dpi(info.get("dpi")) if not ifd or Tag.X_RESOLUTION in ifd.tags else None,
         comment=comment if isinstance(comment, bytes) else b"",
         png=kept,
     )
@@ -76,17 +85,17 @@ def _unhex(text: str) -> bytes:
         return b""
 
 
-def _dpi(value: object) -> tuple[float, float] | None:
+def _dpi(value: Any) -> tuple[float, float] | None:
     try:
         across, down = (float(number) for number in value)
     except (TypeError, ValueError, ArithmeticError):
         return None
-    # Neither holds where a number is NaN.
-    return (across, down) if 1 <= across < 65536 and 1 <= down < 65536 else None
+    in_range = 1 <= across < 65536 and 1 <= down < 65536  # not so where a number is NaN
+    return (across, down) if in_range else None
 
 
 def png_chunks(metadata: Metadata, exif: bytes, xmp: bytes) -> list[tuple[bytes, bytes]]:
-    """The chunks of a PNG that hold the metadata, EXIF and XMP as given: brought up to the image's size."""
+    """The chunks of a PNG that hold the metadata, with `exif` and `xmp` made right for the image's size."""
     chunks = [chunk for chunk in metadata.png if chunk[0][1:] != b"TXt"]  # those on colour come first
     if metadata.icc:
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))
@@ -101,7 +110,7 @@ def png_chunks(metadata: Metadata, exif: bytes, xmp: bytes) -> list[tuple[bytes,
 
 
 def jpeg_iptc(record: bytes) -> bytes:
-    """A marker segment that holds an IPTC record, as Photoshop began it."""
+    """The marker segment of JPEG that holds an IPTC record; empty where the record is empty or too long."""
     data = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + struct.pack(">I", len(record))
     data += record + bytes(len(record) % 2)
     return b"\xff\xed" + struct.pack(">H", 2 + len(data)) + data if record and len(data) <= SEGMENT else b""

@@ -1,33 +1,36 @@
-"""Photographs with all that belongs to them: read upright, written enlarged.
+"""Photographs with their metadata, read from and written to files.
 
 What comes in: PNG, JPEG (and the phones' MPO), TIFF, WebP, AVIF, JPEG 2000, BMP, GIF and PPM, of 8 or 16
-bits, grey, RGB, palette, CMYK or Lab, with or without alpha. What goes out: the formats of `OUTPUT_FORMATS`,
-BMP and PPM. 16 bits stay 16 bits from PNG and TIFF to PNG and TIFF, and become 8 elsewhere.
+bits, grey, RGB, palette, CMYK or Lab, with or without alpha. What goes out: `formats.FORMATS`. 16 bits stay
+16 bits from PNG and TIFF to PNG and TIFF, and become 8 elsewhere.
 """
 
 import io
 import os
 import tempfile
 from contextlib import nullcontext
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.image.files import dihedral, encoding, open_file, open_image, reading, save
-from wdsr_jax.photo.decode import read_apart, read_channels
-from wdsr_jax.photo.exif import ORIENTATION, PREFIX, exif_with_size, xmp_with_size
+from wdsr_jax.image.files import encoding, open_file, open_image, reading, save
+from wdsr_jax.image.pixels import dihedral
+from wdsr_jax.photo.decode import read_channels, read_planar_channels
+from wdsr_jax.photo.exif import PREFIX, exif_with_size, xmp_with_size
+from wdsr_jax.photo.formats import FORMATS, check_size, format_of
+from wdsr_jax.photo.ifd import MARKS, Ifd, Tag
 from wdsr_jax.photo.metadata import SEGMENT, Metadata, jpeg_iptc, png_chunks, read_metadata
 from wdsr_jax.photo.png import write_png
 from wdsr_jax.photo.rows import interleaved, row_ranges
-from wdsr_jax.photo.tiff import ICC_PROFILE, IPTC, XMP, Page, first_page, grey_pages, write_tiff
+from wdsr_jax.photo.tiff import full_size_ifd, single_channel_files, write_tiff
 from wdsr_jax.system.files import replacing
 
-# By EXIF's number: the symmetry (see `dihedral`) that turns the stored pixels upright.
-_UPRIGHT = {2: 1, 3: 3, 4: 2, 5: 4, 6: 6, 7: 7, 8: 5}
-_MOST_STREAM = 2**31  # bytes read from a pipe
+# The symmetry (see `dihedral`) that turns stored pixels upright, by EXIF's orientation.
+EXIF_ORIENTATION = {2: 1, 3: 3, 4: 2, 5: 4, 6: 6, 7: 7, 8: 5}
+_MAX_STREAM = 2**31  # bytes read from a pipe
+_DEFAULT_QUALITY = {"jpeg": 92, "webp": 90, "avif": 80}
 
 
 class Photo(NamedTuple):
@@ -44,27 +47,6 @@ class Photo(NamedTuple):
     metadata: Metadata = Metadata()
 
 
-class _Format(NamedTuple):
-    suffixes: tuple[str, ...]
-    side: int  # most pixels a side
-    area: int = 2**62  # most pixels
-    alpha: bool = False
-
-
-_FORMATS = {
-    "png": _Format((".png",), 2**31 - 1, alpha=True),
-    "jpeg": _Format((".jpg", ".jpeg", ".jpe", ".jfif"), 65_500),  # libjpeg's
-    # WebP holds 512 KB of how its blocks are coded: far above this size libwebp fails, after minutes.
-    "webp": _Format((".webp",), 16_383, 2**27, alpha=True),
-    "tiff": _Format((".tif", ".tiff"), 2**31 - 1, alpha=True),
-    "avif": _Format((".avif",), 32_768, 2**28, alpha=True),  # what libavif reads, and so browsers
-    "bmp": _Format((".bmp",), 2**31 - 1, 2**30),
-    "ppm": _Format((".ppm", ".pgm", ".pnm"), 2**31 - 1),
-}
-OUTPUT_FORMATS = {name: _FORMATS[name].suffixes[0] for name in ("png", "jpeg", "webp", "tiff", "avif")}
-_DEFAULT_QUALITY = {"jpeg": 92, "webp": 90, "avif": 80}
-
-
 def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> Photo:
     """Reads a photograph and turns it upright.
 
@@ -78,35 +60,40 @@ def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> P
 
     Raises:
         UserError: there is no such file, or it is no regular file, empty, damaged, of no known format,
-            animated, of several pages, of more than 178 megapixels, or its pixels are no integers of up to 16
-            bits.
+            animated, a TIFF of several pages, of more than 178 megapixels, or its pixels are no integers of
+            up to 16 bits.
     """
     name = str(file) if name is None else name
-    is_path = isinstance(file, str | os.PathLike)
-    with reading(name), open_file(file) if is_path else nullcontext(_seekable(file, name)) as stream:
-        page = _page(stream, name)
-        apart = grey_pages(stream, page) if page else []
+    with (
+        reading(name),
+        open_file(file)
+        if isinstance(file, str | os.PathLike)
+        else nullcontext(_seekable(file, name)) as stream,
+    ):
+        ifd = _read_ifd(stream, name)
+        planar_channels = single_channel_files(stream, ifd) if ifd else []
 
-        def again() -> Image.Image:
+        def reopen() -> ImageFile.ImageFile:
             image = open_image(stream, name)
-            if page:
-                image.seek(page.index)
+            if ifd:
+                image.seek(ifd.page)
             return image
 
-        with open_image(apart[0], name) if apart else again() as image:
-            if page is None and image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        with open_image(planar_channels[0], name) if planar_channels else reopen() as image:
+            frames = getattr(image, "n_frames", 1)
+            if ifd is None and image.format != "MPO" and frames > 1:
                 raise UserError(
-                    f"{name}: {image.n_frames} frames; animations are not enlarged, save the frame you want"
+                    f"{name}: {frames} frames; animations are not enlarged, save the frame you want"
                 )
-            if apart:
-                channels = read_apart(apart, page, name)
-                turned = _UPRIGHT.get(page.number(ORIENTATION, 1), 0)
+            if ifd and planar_channels:
+                channels = read_planar_channels(planar_channels, ifd, name)
+                turned = EXIF_ORIENTATION.get(ifd.number(Tag.ORIENTATION, 1), 0)
             else:
-                channels = read_channels(image, page, again, name)
-                turned = 0 if page else _turn(image)  # Pillow turns TIFF itself
+                channels = read_channels(image, ifd, reopen, name)
+                turned = 0 if ifd else _turn(image)  # Pillow turns TIFF itself
             upright = np.ascontiguousarray(dihedral(channels, turned))  # (H, W, C)
             colours = channels.shape[-1] - 1 | 1  # 1 of 1 and 2, 3 of 3 and 4
-            metadata = read_metadata(image, stream, page, colours)
+            metadata = read_metadata(image, stream, ifd, colours)
     if colours == upright.shape[-1]:
         return Photo(upright, None, metadata)
     return Photo(np.ascontiguousarray(upright[..., :-1]), np.ascontiguousarray(upright[..., -1]), metadata)
@@ -139,7 +126,7 @@ def encode_photo(
     Args:
         file: open for writing in binary mode.
         photo: see `write_photo`.
-        format: a key of `OUTPUT_FORMATS`.
+        format: a key of `formats.FORMATS`.
         quality: see `write_photo`.
         name: for messages.
 
@@ -159,40 +146,6 @@ def encode_photo(
         file.flush()
 
 
-def format_of(path: str | os.PathLike) -> str:
-    """The format (key of `OUTPUT_FORMATS`, "bmp" or "ppm") that an ending names.
-
-    Raises:
-        UserError: none of them.
-    """
-    suffix = Path(path).suffix.lower()
-    for name, output_format in _FORMATS.items():
-        if suffix in output_format.suffixes:
-            return name
-    known = ", ".join(OUTPUT_FORMATS.values())
-    raise UserError(f"{path}: no image format that can be written ends in {suffix!r}; use one of {known}")
-
-
-def check_size(name: str | os.PathLike, format: str, width: int, height: int) -> None:
-    """Raises UserError where a format cannot hold an image of that many pixels.
-
-    Args:
-        name: of the file, for the message.
-        format: see `format_of`.
-        width: pixels.
-        height: pixels.
-    """
-    limits = _FORMATS[format]
-    if max(width, height) > limits.side:
-        limit = f"{limits.side} a side"
-    elif width * height > limits.area:
-        limit = f"{limits.area / 1e6:.0f} million"
-    else:
-        return
-    words = f"{width} x {height} pixels are too many for {format.upper()} (at most {limit}); use .png or .tif"
-    raise UserError(f"{name}: {words}")
-
-
 # Reading.
 
 
@@ -201,32 +154,33 @@ def _seekable(file: BinaryIO, name: str) -> BinaryIO:
         return file
     whole = io.BytesIO()
     while block := file.read(2**20):
-        if whole.tell() > _MOST_STREAM:
-            raise UserError(f"{name}: more than {_MOST_STREAM // 2**30} GB; not read")
+        if whole.tell() > _MAX_STREAM:
+            raise UserError(f"{name}: more than {_MAX_STREAM // 2**30} GB; not read")
         whole.write(block)
     return whole
 
 
-def _page(file: BinaryIO, name: str) -> Page | None:
-    """The page of a TIFF to read; None where it is another format."""
+def _read_ifd(file: BinaryIO, name: str) -> Ifd | None:
+    """The directory of the picture to read in a TIFF; None where the file is of another format."""
     file.seek(0)
     head = file.read(10)
-    if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    layout = MARKS.get(head[:4])
+    if layout is None:
         return None
-    if head[:4] == b"MM\0+":
+    if layout.big and layout.order == ">":
         raise UserError(f"{name}: big-endian BigTIFF is not read; save it anew")
-    page, count = first_page(file)
-    if page is None or head[8:] == b"CR" or 0xC612 in page.tags:  # thumbnails only, Canon's CR2, DNG
+    ifd, count = full_size_ifd(file)
+    if ifd is None or head[8:] == b"CR" or Tag.DNG_VERSION in ifd.tags:  # thumbnails only, Canon's CR2, DNG
         raise UserError(f"{name}: camera raw is not read; develop it to TIFF first")
     if count > 1:
         raise UserError(f"{name}: {count} pages; save the page you want as a file of its own")
-    return page
+    return ifd
 
 
 def _turn(image: Image.Image) -> int:
     """The symmetry (see `dihedral`) that turns the image upright."""
     try:
-        return _UPRIGHT.get(image.getexif().get(ORIENTATION), 0)
+        return EXIF_ORIENTATION.get(image.getexif().get(Tag.ORIENTATION, 1), 0)
     except Exception:  # damaged EXIF: the picture may be whole
         return 0
 
@@ -236,22 +190,29 @@ def _turn(image: Image.Image) -> int:
 
 def _encode(file: BinaryIO, photo: Photo, output_format: str, quality: int | None) -> None:
     pixels, alpha, metadata = photo
-    height, width, colours = pixels.shape
+    height, width = pixels.shape[:2]
     exif = exif_with_size(metadata.exif, width, height)
     xmp = xmp_with_size(metadata.xmp, width, height)
     if output_format == "png":
-        return write_png(file, pixels, alpha, png_chunks(metadata, exif, xmp))
-    if output_format == "tiff":
-        others = {ICC_PROFILE: metadata.icc, XMP: xmp, IPTC: metadata.iptc}
-        return write_tiff(file, pixels, alpha, exif=exif, dpi=metadata.dpi, others=others)
+        write_png(file, pixels, alpha, png_chunks(metadata, exif, xmp))
+    elif output_format == "tiff":
+        others = {Tag.ICC_PROFILE: metadata.icc, Tag.XMP: xmp, Tag.IPTC: metadata.iptc}
+        write_tiff(file, pixels, alpha, exif=exif, dpi=metadata.dpi, others=others)
+    else:
+        _encode_by_pillow(file, photo, output_format, quality, exif, xmp)
 
+
+def _encode_by_pillow(
+    file: BinaryIO, photo: Photo, output_format: str, quality: int | None, exif: bytes, xmp: bytes
+) -> None:
+    pixels, alpha, metadata = photo
+    colours = pixels.shape[2]
     icc, grey_to_srgb = metadata.icc, None
-    coloured = output_format == "webp" or (
-        output_format == "avif" and alpha is not None
-    )  # grey becomes R = G = B
-    if coloured and colours == 1 and icc:  # ... which a profile for grey does not fit
+    # WebP, and AVIF with alpha, store grey as R = G = B, which a profile for grey does not fit.
+    stored_as_rgb = output_format == "webp" or (output_format == "avif" and alpha is not None)
+    if stored_as_rgb and colours == 1 and icc:
         icc, grey_to_srgb = b"", _grey_to_srgb(icc)
-    image = _image(pixels, alpha, _FORMATS[output_format].alpha, grey_to_srgb)
+    image = _image(pixels, alpha, FORMATS[output_format].has_alpha, grey_to_srgb)
     options: dict = {}
     if output_format in _DEFAULT_QUALITY:
         options |= {"quality": _DEFAULT_QUALITY[output_format] if quality is None else quality}
@@ -267,7 +228,6 @@ def _encode(file: BinaryIO, photo: Photo, output_format: str, quality: int | Non
     if output_format in ("jpeg", "bmp") and metadata.dpi:
         options["dpi"] = metadata.dpi
     save(image, file, output_format.upper(), **{key: value for key, value in options.items() if value != b""})
-    return None
 
 
 def _image(
@@ -277,9 +237,9 @@ def _image(
 
     Args:
         pixels: (H, W, 1) or (H, W, 3), uint8 or uint16.
-        alpha: (H, W) or None.
-        keep_alpha: else it is shown on white.
-        table: (256,) what to write for each grey; None: the greys themselves.
+        alpha: (H, W) of the same type, or None.
+        keep_alpha: whether the image gets the alpha channel; else it is shown on white.
+        table: (256,) uint8, the grey to write for each grey; None: the greys themselves.
     """
     height, width, colours = pixels.shape
     with_alpha = keep_alpha and alpha is not None

@@ -1,7 +1,7 @@
 """PNG files of 8 and 16 bits.
 
 Pillow writes no colour of 16 bits, and needs a copy of the image and four times as long. Here every row is
-filtered by Paeth's predictor, and what is left is coded by Huffman codes and runs (zlib's Z_RLE): of enlarged
+filtered by Paeth's predictor, and what is left is coded by Huffman codes and runs (zlib's Z_RLE): of upscaled
 photographs that gave files as small as zlib's level 6 with the filters chosen row by row.
 
 Source: Portable Network Graphics Specification, third edition, W3C 2025, sections 5, 9, 10 and 11.
@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from wdsr_jax.photo.rows import interleaved, map_ordered, row_ranges
+from wdsr_jax.photo.rows import interleaved, row_ranges
+from wdsr_jax.system.pool import map_ordered
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels
@@ -28,7 +29,7 @@ def write_png(
     """Writes an image as PNG, never holding more than a few megabytes beside it.
 
     Args:
-        file: written from front to back; a pipe will do.
+        file: written from front to back; a pipe is enough.
         pixels: (H, W, 1) grey or (H, W, 3) RGB, uint8 or uint16.
         alpha: (H, W) of the same type, straight; or None.
         chunks: (type, data) of ancillary chunks, written before the pixels.
@@ -48,11 +49,11 @@ def write_png(
         start, stop = rows
         filtered = _filtered(pixels, alpha, start, stop)
         packer = zlib.compressobj(1, zlib.DEFLATED, -15, 9, zlib.Z_RLE)
-        packed = packer.compress(filtered)
+        packed = packer.compress(filtered.data)
         packed += packer.flush(zlib.Z_FINISH if stop == height else zlib.Z_SYNC_FLUSH)
         if start == 0:
             packed = b"\x78\x01" + packed  # the head of a zlib stream
-        return packed, zlib.adler32(filtered), filtered.size
+        return packed, zlib.adler32(filtered.data), filtered.size
 
     checksum = 1
     for packed, of_block, size in map_ordered(encode, row_ranges(pixels)):
@@ -96,14 +97,13 @@ def _filtered(pixels: np.ndarray, alpha: np.ndarray | None, start: int, stop: in
         rows = rows.astype(">u2")
     pixel = rows.shape[-1] * rows.itemsize
     data = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)  # (rows, W * pixel)
-    padded = np.zeros(
-        (stop - start + 1, pixel + data.shape[1]), np.uint8
-    )  # a black row above, black pixels left
+    # The row above the first and the pixels left of it count as black.
+    padded = np.zeros((stop - start + 1, pixel + data.shape[1]), np.uint8)
     padded[-len(data) :, pixel:] = data
 
     left, above, corner = padded[1:, :-pixel], padded[:-1, pixel:], padded[:-1, :-pixel]
-    to_above = above.astype(np.int16) - corner  # how far the prediction is from `left`
-    to_left = left.astype(np.int16) - corner  # ... from `above`
+    to_above = above.astype(np.int16) - corner  # distance of the prediction from `left`
+    to_left = left.astype(np.int16) - corner  # and from `above`
     to_corner = np.abs(to_above + to_left)
     np.abs(to_above, out=to_above)
     np.abs(to_left, out=to_left)

@@ -1,15 +1,8 @@
-"""Rows of an image, block by block on all processors: large files are encoded without a copy of the image."""
-
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+"""Rows of an image, block by block: large files are encoded without a copy of the image."""
 
 import numpy as np
 
-T, R = TypeVar("T"), TypeVar("R")
-BLOCK_BYTES = 2**20  # enough for zlib not to feel the cut, small enough for many in flight
+BLOCK_BYTES = 2**20  # large enough for zlib to lose nothing at the cuts, small enough for many in memory
 
 
 def interleaved(pixels: np.ndarray, alpha: np.ndarray | None, start: int, stop: int) -> np.ndarray:
@@ -23,20 +16,3 @@ def row_ranges(pixels: np.ndarray) -> list[tuple[int, int]]:
     height = len(pixels)
     step = max(1, BLOCK_BYTES // pixels[0].nbytes)
     return [(start, min(start + step, height)) for start in range(0, height, step)]
-
-
-def map_ordered(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`map` on a thread for each processor, with few results waiting. For work that lets go of the GIL."""
-    workers = min(16, os.cpu_count() or 1)
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -1,4 +1,4 @@
-"""Enlarging a photograph as it is: grey, transparent, of 8 or 16 bits, and to any size."""
+"""Upscaling a photograph as it is: grey, transparent, of 8 or 16 bits, and to any size."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import flax.linen as nn
 import numpy as np
 from PIL import Image
 
-from wdsr_jax.image.files import from_float, to_float
+from wdsr_jax.image.pixels import from_float, to_float
 from wdsr_jax.inference.tiles import upscale
 from wdsr_jax.photo.photos import Photo
 
@@ -30,10 +30,12 @@ def target_size(
     follows from the photograph's proportions.
     """
     if width or height:
-        scale = (width or math.inf) / size[1], (height or math.inf) / size[0]
-        return height or _round(size[0] * scale[0]), width or _round(size[1] * scale[1])
+        by_width, by_height = (width or math.inf) / size[1], (height or math.inf) / size[0]
+        return height or _round(size[0] * by_width), width or _round(size[1] * by_height)
     if megapixels:
         scale = math.sqrt(megapixels * 1e6 / (size[0] * size[1]))
+    if scale is None:
+        raise ValueError("no size is given")
     return _round(size[0] * scale), _round(size[1] * scale)
 
 
@@ -41,7 +43,27 @@ def _round(side: float) -> int:
     return max(1, math.floor(side + 0.5))
 
 
-def enlarge(
+def bytes_needed(
+    photo: Photo, size: tuple[int, int], scale: int, *, consistent: bool, output_format: str
+) -> int:
+    """An estimate of the memory that it takes to upscale and write a photograph, beside what tiles take.
+
+    Args:
+        photo: what is upscaled.
+        size: (H', W') of the result.
+        scale: of the network.
+        consistent: see `upscale_photo`.
+        output_format: see `formats.format_of`; empty where no encoder keeps a copy of the image.
+    """
+    height, width, _ = photo.pixels.shape
+    result = size[0] * size[1]
+    largest = max(height * width * scale**2, result)
+    in_float = consistent or photo.alpha is not None  # some four images of float32, for a moment
+    copies_of_encoders = {"png": 0, "tiff": 0, "avif": 27}.get(output_format, 4)
+    return largest * (48 if in_float else 3 * photo.pixels.itemsize) + result * copies_of_encoders
+
+
+def upscale_photo(
     photo: Photo,
     module: nn.Module | None,
     params: Any,
@@ -51,10 +73,10 @@ def enlarge(
     on_pixels: Callable[[float], Any] = lambda count: None,
     **options: Any,
 ) -> tuple[Photo, list[Residual]]:
-    """Enlarges a photograph by the network, then resamples it (Lanczos) to the size asked for.
+    """Upscales a photograph by the network, then resamples it (Lanczos) to the size asked for.
 
-    Grey stays grey. Colours go through the network premultiplied with alpha, so that what transparent pixels
-    hide does not bleed into their neighbours, and alpha goes through it as a grey image.
+    Grey stays grey. Colours go through the network premultiplied with alpha, so that the hidden colours
+    of transparent pixels do not bleed into their neighbours, and alpha goes through it as a grey image.
 
     Args:
         photo: of 8 or 16 bits, which the result has as well.
@@ -67,7 +89,7 @@ def enlarge(
         **options: of `upscale`.
 
     Returns:
-        The photograph enlarged, and with `consistent` the residual before and after, else an empty list.
+        The photograph upscaled, and with `consistent` the residual before and after, else an empty list.
     """
     residuals: list[Residual] = []
 
@@ -79,7 +101,7 @@ def enlarge(
         sr = upscale(module, params, lr, on_pixels=lambda count: on_pixels(count * share), **options)
         if not consistent:
             return sr
-        from wdsr_jax.inference.backprojection import project, residual
+        from wdsr_jax.inference.backprojection import project, residual  # SciPy, which takes a second
 
         projected = project(sr, lr)
         if not residuals:  # of the colours, not of alpha, and as they are written
@@ -91,7 +113,7 @@ def enlarge(
     grey = pixels.shape[2] == 1
     rgb = np.repeat(pixels, 3, axis=2) if grey else pixels  # (H, W, 3)
     if alpha is None or alpha.min() == np.iinfo(alpha.dtype).max:
-        enlarged = _resample(network(rgb, 1), size)
+        upscaled = _resample(network(rgb, 1), size)
         if alpha is not None:
             alpha = np.full(size, np.iinfo(alpha.dtype).max, alpha.dtype)
     else:
@@ -100,10 +122,10 @@ def enlarge(
         opacity = _resample(network(np.repeat(opacity, 3, axis=2), 0.5), size).mean(axis=2, keepdims=True)
         visible = opacity > 0.5 / np.iinfo(alpha.dtype).max
         colours = np.divide(colours, opacity, out=np.zeros_like(colours), where=visible)
-        enlarged, alpha = from_float(colours, pixels.dtype), from_float(opacity[..., 0], alpha.dtype)
+        upscaled, alpha = from_float(colours, pixels.dtype), from_float(opacity[..., 0], alpha.dtype)
     if grey:
-        enlarged = _mean_of_channels(enlarged)
-    return photo._replace(pixels=enlarged, alpha=alpha), residuals
+        upscaled = _mean_of_channels(upscaled)
+    return photo._replace(pixels=upscaled, alpha=alpha), residuals
 
 
 def _mean_of_channels(image: np.ndarray) -> np.ndarray:
@@ -117,11 +139,14 @@ def _resample(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if image.shape[:2] == size:
         return image
     if image.dtype == np.uint8:
-        return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
-    planes = [  # Pillow has no 16-bit RGB
-        Image.fromarray(plane.astype(np.float32)).resize(size[::-1], Image.Resampling.LANCZOS)
-        for plane in np.moveaxis(image, 2, 0)
-    ]
+        return _lanczos(image, size)
+    # Channel by channel: Pillow has no RGB of 16 bits.
+    planes = [_lanczos(plane.astype(np.float32), size) for plane in np.moveaxis(image, 2, 0)]
     resized = np.stack(planes, axis=2)
     whole = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
     return from_float(resized / whole, image.dtype)
+
+
+def _lanczos(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    height, width = size
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))

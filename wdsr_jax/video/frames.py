@@ -1,26 +1,31 @@
-"""Between the frames of a video and RGB: colours, and which side is up.
+"""Between the frames of a video and RGB: colours and orientation.
 
 Frames become RGB by the matrix and range that the stream names, and go back to YCbCr by the same matrix.
-Where a stream names none, BT.709 is taken above 576 lines or 1280 columns, BT.601 below, as players do. The
-way back ends in 8-bit 4:2:0 of limited range: more bits, finer chroma and alpha of a source are lost, and so
-are HDR's mastering data, while PQ and HLG stay what they are. Odd sizes, which 4:2:0 does not have, are made
-even by repeating the last row or column. Frames that a display matrix turns or mirrors become upright.
-Interlaced frames are taken as they are.
+Where a stream names none, BT.709 is taken above 576 lines or 1280 columns, BT.601 below, as players do. They
+become 8-bit 4:2:0 of limited range: more bits, finer chroma, alpha and HDR's mastering data of a source are
+lost; the transfer functions PQ and HLG are kept. Odd sizes, which 4:2:0 cannot have, are made even by
+repeating the last row or column. Frames that a display matrix turns or mirrors become upright. Interlaced
+frames are not deinterlaced.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wdsr_jax.errors import UserError
 
-try:
+if TYPE_CHECKING:
     import av
-    from av.video.reformatter import Interpolation
-except ImportError:
-    av = None
+    import av.filter
+    from av.video.reformatter import Interpolation, VideoReformatter
+else:
+    try:
+        import av
+        from av.video.reformatter import Interpolation
+    except ImportError:  # `transcode.upscale_video` says so
+        av = None
 
 # Numbers of ITU-T H.273: ranges, and the matrices that swscale knows, with its names for them.
 LIMITED, FULL = 1, 2
@@ -43,7 +48,7 @@ def colour_matrix(frame: "av.VideoFrame", source: Path) -> int:
     return _BT709 if frame.width > 1280 or frame.height > 576 else _BT601
 
 
-def frame_to_rgb(frame: "av.VideoFrame", reformatter: Any, source: Path) -> np.ndarray:
+def frame_to_rgb(frame: "av.VideoFrame", reformatter: "VideoReformatter", source: Path) -> np.ndarray:
     """RGB, uint8 (H, W, 3), as stored; chroma is taken to lie where the frame says.
 
     Raises:
@@ -70,8 +75,8 @@ def frame_to_rgb(frame: "av.VideoFrame", reformatter: Any, source: Path) -> np.n
 def rgb_to_yuv(shape: Sequence[int], matrix: int) -> Callable[[np.ndarray], "av.VideoFrame"]:
     """A function from RGB, uint8 of `shape` (H, W, 3), both even, to a frame of 4:2:0 in limited range.
 
-    Chroma lies to the left between two rows, as H.264 and VP9 have it where nothing is said. PyAV's
-    reformatter would put it in the middle.
+    Chroma lies to the left between two rows, the default of H.264 and VP9. PyAV's reformatter
+    would put it in the middle.
     """
     height, width, _ = shape
     graph = av.filter.Graph()

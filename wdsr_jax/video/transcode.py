@@ -1,21 +1,20 @@
-"""Enlarging a video: its frames through a function, everything else as it was.
+"""Upscaling a video: its frames through a function, everything else as it was.
 
-Frames are decoded, enlarged and encoded one after another, in memory that does not grow with the clip. Their
+Frames are decoded, upscaled and encoded one after another, in memory that does not grow with the clip. Their
 times and durations are kept, whatever the rate, to the resolution of the container (.mkv and .webm: 1 ms).
 Audio, subtitles, chapters and attached fonts are copied without being encoded again. Data streams, cover
-pictures and further video streams are left out. `frames` says what becomes of colours, and of frames that are
-to be shown turned.
+pictures and further video streams are left out. Colours and orientation: see `frames`.
 """
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from absl import logging
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.system.files import replacing
+from wdsr_jax.video.formats import WRITABLE_SUFFIXES
 from wdsr_jax.video.frames import (
     LIMITED,
     UNSPECIFIED,
@@ -34,39 +34,53 @@ from wdsr_jax.video.frames import (
     upright,
 )
 
-try:
+if TYPE_CHECKING:
     import av
+    import av.codec.context
+    import av.error
+    import av.stream
+    from av.container import InputContainer, OutputContainer
+    from av.error import ArgumentError, ExternalError, FFmpegError
+    from av.stream import Stream
     from av.video.reformatter import VideoReformatter
-except ImportError:
-    av = None
+    from av.video.stream import VideoStream
+else:
+    try:
+        import av
+        from av.error import ArgumentError, ExternalError, FFmpegError
+        from av.video.reformatter import VideoReformatter
+    except ImportError:  # `upscale_video` says so
+        av = None
 
-VIDEO_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv"),
-    *(".flv", ".3gp", ".ogv", ".vob"),
-)
-# Those that can be written: FFmpeg's name of the container, and the encoder.
-WRITABLE_SUFFIXES = {
-    ".mp4": ("mp4", "libx264"),
-    ".m4v": ("mp4", "libx264"),
-    ".mov": ("mov", "libx264"),
-    ".mkv": ("matroska", "libx264"),
-    ".webm": ("webm", "libvpx-vp9"),
-}
+Upscale = Callable[[np.ndarray], np.ndarray]
+# A packet that is copied, or a frame and its upscaled RGB: uint8 (H, W, 3).
+_Item: TypeAlias = "av.Packet | tuple[av.VideoFrame, np.ndarray]"
 
 
-def is_video(path: str | os.PathLike) -> bool:
-    """Whether the file's ending is one of a video."""
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+class _Clip(NamedTuple):
+    """A video that is read.
+
+    Attributes:
+        path: of the file, for messages.
+        container: PyAV's.
+        video: the stream whose frames are upscaled.
+        damage: what could not be read, in the order in which it was found.
+    """
+
+    path: Path
+    container: "InputContainer"
+    video: "VideoStream"
+    damage: list[str]
 
 
 def upscale_video(
     source: str | os.PathLike,
     target: str | os.PathLike,
-    enlarge: Callable[[np.ndarray], np.ndarray],
+    upscale: Upscale,
     *,
     quality: int | None = None,
 ) -> None:
-    """Writes `source` with its frames enlarged to `target`; a progress bar shows frames/s and the time left.
+    """Writes `source` with its frames upscaled to `target`; a progress bar shows frames/s and the time left.
 
     The result appears whole or not at all: not after an exception, Ctrl-C or SIGTERM. If parts of the source
     are damaged, the result has the frames that could be read, and then this raises.
@@ -74,9 +88,9 @@ def upscale_video(
     Args:
         source: a video of any format that FFmpeg reads.
         target: ends in .mp4, .m4v, .mov or .mkv (H.264), or .webm (VP9); replaced if it exists.
-        enlarge: makes an RGB frame, uint8 (H, W, 3), a larger one, uint8; the same size for every frame.
-        quality: 1 to 100, as for JPEG; the encoder's crf is 51 (VP9: 63) times what is missing to 100. By
-            default 65: crf 18 for H.264, which is hardly told from the original.
+        upscale: from an RGB frame, uint8 (H, W, 3), to a larger one, uint8; the same size for every frame.
+        quality: 1 to 100, as for JPEG; the encoder's crf is 51 (VP9: 63) times (100 - quality) / 100. By
+            default 65: crf 18 for H.264, which looks like the original.
 
     Raises:
         UserError: PyAV is missing, `source` is missing, damaged or no video, or `target` cannot be written or
@@ -86,18 +100,18 @@ def upscale_video(
         raise UserError(f"{source}: videos need PyAV; pip install 'wdsr_jax[video]'")
     source, target = Path(source), Path(target)
     _check_target(source, target)
-    damage: list[str] = []
-    with closing(_open(source)) as clip:
-        video = _video_stream(clip, source)
+    with closing(_open(source)) as container:
+        clip = _Clip(source, container, _video_stream(container, source), damage=[])
         try:
             with _sigterm_raises(), replacing(target) as file:
-                frames = _convert(source, clip, video, target, file.name, enlarge, quality, damage)
-        except (OSError, av.FFmpegError) as error:  # those of reading are caught where they arise
+                frames = _transcode(clip, target, file.name, upscale, quality)
+        except (OSError, FFmpegError) as error:  # those of reading are caught where they arise
             raise UserError(f"{target}: cannot be written ({error.strerror or error})") from None
-        if damage:
-            of = f" of {video.frames}" if video.frames else ""
+        if clip.damage:
+            of = f" of {clip.video.frames}" if clip.video.frames else ""
             raise UserError(
-                f"{source}: damaged ({damage[0]}); {target} has the {frames}{of} frames that could be read"
+                f"{source}: damaged ({clip.damage[0]}); {target} has the {frames}{of} frames "
+                "that could be read"
             )
 
 
@@ -117,20 +131,20 @@ def _check_target(source: Path, target: Path) -> None:
         raise UserError(f"{target}: is the input itself; give another name")
 
 
-def _open(source: Path) -> Any:
+def _open(source: Path) -> "InputContainer":
     try:
-        # "file:", lest FFmpeg takes what is before a colon in a name for a protocol
+        # Without "file:" FFmpeg would take what is before a colon in a name for a protocol.
         return av.open(f"file:{source}", metadata_errors="replace")
-    except (OSError, av.FFmpegError) as error:
+    except (OSError, FFmpegError) as error:
         raise UserError(f"{source}: cannot be read as a video ({error.strerror or error})") from None
 
 
-def _video_stream(clip: Any, source: Path) -> Any:
+def _video_stream(container: "InputContainer", source: Path) -> "VideoStream":
     """The first stream of moving pictures."""
-    streams = [s for s in clip.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
         raise UserError(f"{source}: has no video stream")
-    if clip.format.name == "image2" or clip.format.name.endswith("_pipe"):
+    if container.format.name == "image2" or container.format.name.endswith("_pipe"):
         raise UserError(f"{source}: is an image, not a video")
     if streams[0].codec_context is None:
         raise UserError(f"{source}: its video codec is not known to this build of PyAV")
@@ -139,9 +153,9 @@ def _video_stream(clip: Any, source: Path) -> Any:
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """Makes SIGTERM exit by an exception, so that temporary files are removed, unless somebody handles it."""
-    in_charge = threading.current_thread() is threading.main_thread()
-    if not in_charge or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    """Makes SIGTERM raise, so that temporary files are removed, unless there is a handler already."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
@@ -151,160 +165,174 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _convert(
-    source: Path,
-    clip: Any,
-    video: Any,
-    target: Path,
-    temporary: str,
-    enlarge: Callable[[np.ndarray], np.ndarray],
-    quality: int | None,
-    damage: list[str],
-) -> int:
-    """Writes the enlarged clip to `temporary`; gives the count of frames, and in `damage` what went wrong."""
-    copied = [s for s in clip.streams if s.type in ("audio", "subtitle")]
+def _transcode(clip: _Clip, target: Path, temporary: str, upscale: Upscale, quality: int | None) -> int:
+    """Writes the upscaled clip to `temporary`, in the container that `target` names.
+
+    Returns:
+        How many frames it has.
+    """
     container, _ = WRITABLE_SUFFIXES[target.suffix.lower()]
     options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
+    copied = [s for s in clip.container.streams if s.type in ("audio", "subtitle")]
     output = av.open(f"file:{temporary}", "w", format=container, options=options)
-    encoder, frames = None, 0
-    copies: dict[int, Any] = {}  # by index in the source
-    waiting: list[Any] = []  # packets that come before the first frame, whose size the header needs
-
-    def copy(packet: Any) -> None:
-        if packet.stream.index in copies:
-            packet.stream = copies[packet.stream.index]
-            try:
-                output.mux(packet)
-            except av.error.ArgumentError:
-                damage.append(f"the times of a stream of {packet.stream.type} run backwards")
-
+    encoder, to_yuv, frames = None, None, 0
+    copies: dict[int, Stream] = {}  # by index in the source
     try:
-        with tqdm(total=_count(video), desc=source.name, unit="frame", leave=False) as bar:
-            for item in _enlarged(
-                _contents(clip, video, copied, damage), source, clip, video, enlarge, damage
-            ):
-                if isinstance(item, av.Packet):
-                    waiting.append(item)
-                else:
-                    frame, rgb = item
-                    if encoder is None:
-                        encoder = _add_encoder(output, target, video, frame, rgb.shape, quality)
-                        copies = _add_copies(output, target, clip, copied)
-                        _start_encoding(output, target, encoder)
-                        to_yuv = rgb_to_yuv(rgb.shape, encoder.codec_context.colorspace)
-                    yuv = to_yuv(rgb)
-                    yuv.pts, yuv.time_base, yuv.duration = frame.pts, video.time_base, frame.duration
-                    output.mux(encoder.encode(yuv))
-                    frames += 1
-                    bar.update()
-                if encoder:
-                    for packet in waiting:
-                        copy(packet)
-                    waiting.clear()
-            if not frames:
-                raise UserError(f"{source}: damaged: no frame of it can be read")
+        with tqdm(total=_frame_count(clip.video), desc=clip.path.name, unit="frame", leave=False) as bar:
+            for item in _frame_first(_upscaled(clip, copied, upscale)):
+                if not isinstance(item, tuple):
+                    _copy_packet(item, output, copies, clip.damage)
+                    continue
+                frame, rgb = item
+                if encoder is None or to_yuv is None:  # the header needs the size of the first frame
+                    encoder = _add_encoder(output, target, clip.video, frame, rgb.shape, quality)
+                    copies = _add_copies(output, target, clip.container, copied)
+                    _start_encoding(output, target, encoder)
+                    to_yuv = rgb_to_yuv(rgb.shape, encoder.codec_context.colorspace)
+                yuv = to_yuv(rgb)
+                yuv.pts, yuv.time_base, yuv.duration = frame.pts, clip.video.time_base, frame.duration
+                output.mux(encoder.encode(yuv))
+                frames += 1
+                bar.update()
+            if encoder is None:
+                raise UserError(f"{clip.path}: damaged: no frame of it can be read")
             output.mux(encoder.encode())
         output.close()  # writes what is left, which can fail
     finally:
-        with suppress(OSError, av.FFmpegError):
+        with suppress(OSError, FFmpegError):
             output.close()
     return frames
 
 
-def _count(video: Any) -> int | None:
-    """How many frames there will be, as far as the container says."""
-    seconds = (video.duration or 0) * video.time_base
+def _frame_first(items: Iterable[_Item]) -> Iterator[_Item]:
+    """The same items, the packets before the first frame after it; nothing where there is no frame."""
+    items = iter(items)
+    early = []
+    for item in items:
+        if not isinstance(item, tuple):
+            early.append(item)
+            continue
+        yield item
+        del item  # a frame may be large
+        yield from early
+        yield from items
+        return
+
+
+def _copy_packet(
+    packet: "av.Packet", output: "OutputContainer", copies: Mapping[int, "Stream"], damage: list[str]
+) -> None:
+    """Writes a packet of a stream that is copied; where its time is impossible, adds to `damage`."""
+    if packet.stream.index not in copies:
+        return
+    packet.stream = copies[packet.stream.index]
+    try:
+        output.mux(packet)
+    except ArgumentError:
+        damage.append(f"the times of a stream of {packet.stream.type} run backwards")
+
+
+def _frame_count(video: "VideoStream") -> int | None:
+    """How many frames there will be, if the container says so."""
+    seconds = (video.duration or 0) * _time_base(video)
     return video.frames or int(seconds * (video.average_rate or 0)) or None
 
 
-def _enlarged(
-    contents: Iterable[Any],
-    source: Path,
-    clip: Any,
-    video: Any,
-    enlarge: Callable[[np.ndarray], np.ndarray],
-    damage: list[str],
-) -> Iterator[Any]:
-    """Packets as they come, and of each frame itself, with its time in the result, and the enlarged RGB."""
-    start = _start(clip)
+def _upscaled(clip: _Clip, copied: Sequence["Stream"], upscale: Upscale) -> Iterator[_Item]:
+    """Packets as they come, and each frame, with its time in the result, beside its upscaled RGB."""
+    start = _start(clip.container)
+    time_base = _time_base(clip.video)
     reformatter = VideoReformatter()
     size = last = None
-    for item in contents:
+    for item in _contents(clip, copied):
         _shift(item, start)
         if isinstance(item, av.Packet):
             yield item
             continue
         if item.pts is None:  # such as AVI's
-            item.pts = 0 if last is None else last + _duration(video)
+            item.pts = 0 if last is None else last + _duration(clip.video)
         if last is not None and item.pts <= last:
-            damage.append(f"the times of frames run backwards after {float(last * video.time_base):.2f} s")
+            clip.damage.append(f"the times of frames run backwards after {float(last * time_base):.2f} s")
             continue
         last = item.pts
-        rgb = upright(frame_to_rgb(item, reformatter, source), item)
+        rgb = upright(frame_to_rgb(item, reformatter, clip.path), item)
         if size not in (None, rgb.shape):
             raise UserError(
-                f"{source}: frames change their size at {float(last * video.time_base):.2f} s; split it there"
+                f"{clip.path}: frames change their size at {float(last * time_base):.2f} s; split it there"
             )
         size = rgb.shape
-        yield item, make_even(enlarge(rgb))
+        yield item, make_even(upscale(rgb))
 
 
-def _contents(clip: Any, video: Any, copied: Sequence[Any], damage: list[str]) -> Iterator[Any]:
-    """Frames of `video` and packets of the streams that are copied, as they come."""
+def _contents(clip: _Clip, copied: Sequence["Stream"]) -> Iterator["av.Packet | av.VideoFrame"]:
+    """Frames of the video and packets of the streams that are copied, as they come."""
     try:
-        for packet in clip.demux(video, *copied):
-            if packet.stream is not video:
+        for packet in clip.container.demux(clip.video, *copied):
+            if packet.stream is not clip.video:
                 if packet.size or packet.pts is not None:  # else it only marks the end of its stream
                     yield packet
                 continue
             try:
-                frames = packet.decode()
-            except av.FFmpegError as error:
-                damage.append(error.strerror or str(error))
+                frames = clip.video.decode(packet)
+            except FFmpegError as error:
+                clip.damage.append(error.strerror or str(error))
                 continue
             yield from frames
-    except av.FFmpegError as error:
-        damage.append(error.strerror or str(error))
-        with suppress(av.FFmpegError):
-            yield from video.decode(None)
+    except FFmpegError as error:
+        clip.damage.append(error.strerror or str(error))
+        with suppress(FFmpegError):
+            yield from clip.video.decode(None)
 
 
-def _start(clip: Any) -> Fraction:
-    """What is subtracted from all times, in seconds: a broadcast starts at a random hour."""
-    if clip.format.name in ("mpegts", "mpeg") and clip.start_time is not None:
-        return Fraction(clip.start_time, 1_000_000)
+def _start(container: "InputContainer") -> Fraction:
+    """Seconds to subtract from all times: the clock of a broadcast starts at any value."""
+    if container.format.name in ("mpegts", "mpeg") and container.start_time is not None:
+        return Fraction(container.start_time, 1_000_000)
     return Fraction(0)
 
 
-def _shift(item: Any, start: Fraction) -> None:
-    ticks = round(start / item.time_base) if start else 0
+def _shift(item: "av.Packet | av.VideoFrame", start: Fraction) -> None:
+    """Subtracts `start` from the times of a packet or frame."""
+    ticks = round(start / _time_base(item)) if start else 0
     if item.pts is not None:
         item.pts -= ticks
     if isinstance(item, av.Packet):
         item.dts = item.pts if item.dts is None else item.dts - ticks
 
 
-def _duration(video: Any) -> int:
-    return max(1, round(1 / (video.average_rate or video.guessed_rate or 25) / video.time_base))
+def _time_base(item: "av.Packet | av.VideoFrame | VideoStream") -> Fraction:
+    """Seconds of a tick."""
+    return Fraction(item.time_base or 0)
+
+
+def _duration(video: "VideoStream") -> int:
+    """Ticks that a frame is shown at the stream's average rate."""
+    return max(1, round(1 / (video.average_rate or video.guessed_rate or 25) / _time_base(video)))
 
 
 def _add_encoder(
-    output: Any, target: Path, video: Any, frame: Any, shape: Sequence[int], quality: int | None
-) -> Any:
+    output: "OutputContainer",
+    target: Path,
+    video: "VideoStream",
+    frame: "av.VideoFrame",
+    shape: Sequence[int],
+    quality: int | None,
+) -> "VideoStream":
+    """Adds the stream of upscaled frames of `shape` (H, W, 3), described as `video` and `frame`."""
     _, codec = WRITABLE_SUFFIXES[target.suffix.lower()]
     worst = 51 if codec == "libx264" else 63
     missing = 35 if quality is None else 100 - quality
     options = {"crf": str(max(1, round(worst * missing / 100)))}  # 0 would be a profile that few players know
     if codec == "libvpx-vp9":
-        options |= {"row-mt": "1", "cpu-used": "4"}  # by default it would be slower than the network
+        options |= {"row-mt": "1", "cpu-used": "4"}  # the default is slower than the network
     rate = video.average_rate or video.guessed_rate or 25
-    encoder = output.add_stream(codec, rate=rate, options=options)
+    encoder = cast("VideoStream", output.add_stream(codec, rate=rate, options=options))
     context = encoder.codec_context
     context.height, context.width, _ = shape
     context.pix_fmt = "yuv420p"
     context.flags |= av.codec.context.Flags.frame_duration  # else the last would be as long as the others
-    context.thread_type = "FRAME"  # encodes while the next frame is enlarged, and better than by slices
-    context.time_base = video.time_base
+    context.thread_type = "FRAME"  # encodes while the next frame is upscaled, and better than by slices
+    context.time_base = _time_base(video)
     aspect = video.sample_aspect_ratio
     if aspect:
         context.sample_aspect_ratio = 1 / aspect if is_turned(frame) else aspect
@@ -317,9 +345,18 @@ def _add_encoder(
     return encoder
 
 
-def _add_copies(output: Any, target: Path, clip: Any, streams: Sequence[Any]) -> dict[int, Any]:
-    """Adds what is copied to the result; gives the new streams by index in the source."""
-    copies = {}
+def _add_copies(
+    output: "OutputContainer", target: Path, source: "InputContainer", streams: Sequence["Stream"]
+) -> dict[int, "Stream"]:
+    """Adds what is copied to the result: streams, fonts, chapters, and the description of the file.
+
+    Returns:
+        The new streams by index in the source.
+
+    Raises:
+        UserError: the container cannot hold the audio.
+    """
+    copies: dict[int, Stream] = {}
     for stream in streams:
         name = stream.codec_context.name if stream.codec_context else "of an unknown codec"
         try:
@@ -332,26 +369,27 @@ def _add_copies(output: Any, target: Path, clip: Any, streams: Sequence[Any]) ->
                 ) from None
             logging.warning("%s: left out subtitles (%s), which %s cannot hold", target, name, target.suffix)
     if target.suffix.lower() == ".mkv":
-        for stream in clip.streams:
+        for stream in source.streams:
             if stream.type == "attachment":  # fonts of subtitles; written with the header
                 output.add_stream_from_template(stream)
-    about_the_file = ("major_brand", "minor_version", "compatible_brands", "encoder")
-    output.metadata.update({k: v for k, v in clip.metadata.items() if k.lower() not in about_the_file})
-    output.set_chapters(clip.chapters())
+    of_the_container = ("major_brand", "minor_version", "compatible_brands", "encoder")
+    output.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in of_the_container})
+    output.set_chapters(source.chapters())
     return copies
 
 
-def _copy_description(stream: Any, to: Any) -> None:
+def _copy_description(stream: "Stream", to: "Stream") -> None:
     to.disposition = stream.disposition
     to.metadata.update(
         {k: v for k, v in stream.metadata.items() if k in ("language", "title", "handler_name")}
     )
 
 
-def _start_encoding(output: Any, target: Path, encoder: Any) -> None:
+def _start_encoding(output: "OutputContainer", target: Path, encoder: "VideoStream") -> None:
+    """Writes the header; UserError where the encoder refuses the size."""
     try:
         output.start_encoding()
-    except av.error.ExternalError:
+    except ExternalError:
         raise UserError(
             f"{target}: {encoder.codec_context.codec.name} cannot encode frames of"
             f" {encoder.width}x{encoder.height} pixels; use a smaller scale"
