@@ -1,0 +1,51 @@
+"""Work in threads, for functions that release the GIL: decoding, compression, NumPy."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T, R = TypeVar("T"), TypeVar("R")
+
+# Threads that run at a time: the processors this process may use, where the system tells.
+WORKERS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def map_ordered(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    workers: int | None = None,
+    ahead: int | None = None,
+) -> Iterator[R]:
+    """`map` in threads: results in the order of `items`, and a bounded number of them in memory.
+
+    When the consumer stops, or an item or a call of `function` raises, what is queued is cancelled and what
+    runs is waited for.
+
+    Args:
+        function: called from several threads at a time.
+        items: drawn in the thread of the consumer, as places become free.
+        workers: threads; None for `WORKERS`.
+        ahead: items submitted whose results the consumer has not taken yet; None for twice the threads.
+
+    Yields:
+        `function(item)` for each item.
+
+    Raises:
+        Whatever `function` raises, in the place of its result.
+    """
+    workers = workers or WORKERS
+    ahead = 2 * workers if ahead is None else ahead
+    pool = ThreadPoolExecutor(workers)
+    pending: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= max(1, ahead):
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
