@@ -22,7 +22,7 @@ from absl import logging
 from tqdm import tqdm
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.system.files import default_cache_dir
+from wdsr_jax.system.files import default_cache_dir, path_errors
 
 _FORMAT = 1  # of the files below; part of every key, so that another format is another cache
 _STALE_SECONDS = 24 * 3600  # a temporary folder not written to for so long was left by a killed run
@@ -119,17 +119,14 @@ def build_cache(
         if folder.exists():
             logging.warning("%s: damaged image cache, rebuilt", folder)
         temporary = folder.parent / f".{key}.{uuid.uuid4().hex}"
+        advice = "make room or choose another folder with --config.data.cache_dir=DIR"
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            _remove_stale(folder)
-            temporary.mkdir()
-            _write(temporary, names, load, label)
-            cache = _publish(temporary, folder)
-        except OSError as error:
-            raise UserError(
-                f"{folder.parent}: the image cache cannot be written ({error.strerror or error}); "
-                "make room or choose another folder with --config.data.cache_dir=DIR"
-            ) from None
+            with path_errors(folder.parent, "the image cache cannot be written", advice):
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                _remove_stale(folder)
+                temporary.mkdir()
+                _write(temporary, names, load, label)
+                cache = _publish(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         logging.info("%d images cached in %s (%.1f GB)", len(cache), folder, cache._ends[-1] / 1e9)

@@ -1,4 +1,4 @@
-"""Writing files whole, and where those go that can be made again."""
+"""Files written whole or not at all, errors that name their path, and the folder of caches."""
 
 import os
 import tempfile
@@ -15,21 +15,32 @@ def default_cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wdsr_jax"
 
 
+@contextmanager
+def path_errors(path: str | os.PathLike, what: str = "cannot be written", advice: str = "") -> Iterator[None]:
+    """Turns an OSError in the `with` block into a UserError: `PATH: WHAT (No space left on device); ADVICE`.
+
+    Args:
+        path: the file or folder that the block works on, or the argument that names it (`--out=FILE`).
+        what: what then cannot be done.
+        advice: what the user may do about it; empty to say nothing.
+
+    Raises:
+        UserError: the block raised an OSError. Other exceptions pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = f"{path}: {what} ({error.strerror or error})"
+        raise UserError(f"{reason}; {advice}" if advice else reason) from None
+
+
 def write_whole(path: str | os.PathLike, data: bytes) -> None:
     """Writes `data` to `path`; the file appears whole or not at all.
 
     Raises:
         UserError: the folder is missing, read-only or full, or `path` is a folder.
     """
-    try:
-        replace_file(path, data)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-
-
-def replace_file(path: str | os.PathLike, data: bytes) -> None:
-    """`write_whole` for callers with words of their own for an OSError."""
-    with replacing(path) as file:
+    with path_errors(path), replacing(path) as file:
         file.write(data)
 
 

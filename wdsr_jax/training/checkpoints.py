@@ -27,6 +27,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.system import distributed
+from wdsr_jax.system.files import path_errors
 
 FOLDER = "checkpoints"
 _METRIC = "psnr_rgb"
@@ -59,10 +60,8 @@ def open_checkpoints(workdir: Path, keep: int) -> Iterator[ocp.CheckpointManager
     folder = (Path(workdir) / FOLDER).absolute()
     with distributed.together():
         if distributed.is_lead():
-            try:
+            with path_errors(folder, "cannot be made"):
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
             for step in saved_steps(workdir):
                 try:
                     _check_metrics(folder / str(step))
@@ -204,12 +203,10 @@ def _set_aside(checkpoint: Path, error: Exception | str) -> None:
     """Moves a damaged checkpoint to `workdir/damaged`, beside those that lie there already, and says so."""
     parent = checkpoint.parents[1] / "damaged"
     names = itertools.chain([checkpoint.name], (f"{checkpoint.name}-{i}" for i in itertools.count(2)))
-    try:
+    with path_errors(checkpoint, "damaged, and cannot be moved away"):
         parent.mkdir(exist_ok=True)
         aside = next(parent / name for name in names if not (parent / name).exists())
         shutil.move(checkpoint, aside)
-    except OSError as failed:
-        raise UserError(f"{checkpoint}: damaged, and cannot be moved away ({failed.strerror})") from None
     logging.warning("checkpoint %s is damaged (%s); moved to %s", checkpoint.name, _first_line(error), aside)
 
 

@@ -14,7 +14,7 @@ import jax
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.system import distributed
-from wdsr_jax.system.files import replace_file
+from wdsr_jax.system.files import path_errors, replacing
 
 _CONFIG = "config.json"
 _LOCK = ".lock"
@@ -56,9 +56,8 @@ def check_workdir(workdir: str | os.PathLike, config: dict[str, Any], *, resumes
     if not resumes or not (workdir / _CONFIG).exists():
         return
     try:
-        saved = json.loads((workdir / _CONFIG).read_text())
-    except OSError as error:
-        raise UserError(f"{workdir / _CONFIG}: cannot be read ({error.strerror})") from None
+        with path_errors(workdir / _CONFIG, "cannot be read"):
+            saved = json.loads((workdir / _CONFIG).read_text())
     except ValueError:
         raise UserError(f"{workdir / _CONFIG}: damaged; delete it to resume with the config given") from None
     _compare(workdir, saved, config)
@@ -77,13 +76,11 @@ def start_workdir(workdir: Path, config: dict[str, Any]) -> Iterator[None]:
     with ExitStack() as stack:
         with distributed.together():
             if distributed.is_lead():
-                try:
+                with path_errors(f"--workdir={workdir}", "cannot be written to"):
                     workdir.mkdir(parents=True, exist_ok=True)
                     stack.enter_context(_locked(workdir))
                     _write_json(workdir / _CONFIG, config)
                     _write_json(workdir / "environment.json", _environment())
-                except OSError as error:
-                    raise UserError(f"--workdir={workdir}: cannot be written to ({error.strerror})") from None
         with distributed.together():
             if not (workdir / _CONFIG).exists():
                 raise UserError(f"--workdir={workdir}: must be on storage that all processes share")
@@ -114,7 +111,8 @@ def _environment() -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    replace_file(path, (json.dumps(value, indent=2) + "\n").encode())
+    with replacing(path) as file:
+        file.write((json.dumps(value, indent=2) + "\n").encode())
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

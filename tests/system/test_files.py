@@ -1,0 +1,57 @@
+import os
+
+import pytest
+
+from wdsr_jax.errors import UserError
+from wdsr_jax.system.files import default_cache_dir, path_errors, replacing, write_whole
+
+
+def test_path_errors_name_the_path_and_the_reason():
+    with pytest.raises(UserError) as caught, path_errors("some/file"):
+        raise OSError(28, "No space left on device")
+    assert str(caught.value) == "some/file: cannot be written (No space left on device)"
+    with pytest.raises(UserError) as caught, path_errors("--out=x", "cannot be read", "take another"):
+        raise OSError("without a number")
+    assert str(caught.value) == "--out=x: cannot be read (without a number); take another"
+
+
+def test_path_errors_let_other_exceptions_pass():
+    for error in (UserError("of the block"), ValueError("of the block"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as caught, path_errors("some/file"):
+            raise error
+        assert caught.value is error
+
+
+def test_writes_whole_files(tmp_path):
+    path = tmp_path / "file"
+    for data in (b"first", b"", b"second" * 1000):
+        write_whole(path, data)
+        assert path.read_bytes() == data
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("missing", ["folder/file", "."])
+def test_says_which_file_cannot_be_written(tmp_path, missing):
+    with pytest.raises(UserError, match=f"^{tmp_path / missing}: cannot be written \\(.+\\)$"):
+        write_whole(tmp_path / missing, b"data")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_what_ends_the_writing_early_leaves_the_old_file(tmp_path, error):
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+    with pytest.raises(error), replacing(path) as file:
+        file.write(b"half of")
+        raise error
+    assert path.read_bytes() == b"before"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_cache_dir_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache_dir() == tmp_path / "wdsr_jax"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert default_cache_dir() == tmp_path / "home" / ".cache" / "wdsr_jax"
