@@ -10,7 +10,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 import wdsr_jax
-from wdsr_jax.inference.tiles import apply_padded, compiler_options, for_inference
+from wdsr_jax.inference.network import apply_padded, compiler_options, fold_for_inference
 from wdsr_jax.training import optim
 from wdsr_jax.training import step as steps
 from wdsr_jax.training.losses import LOSSES
@@ -59,7 +59,7 @@ def inference(
     """The network, jitted as `wdsr_jax.upscale` has it: float (1, H, W, 3) in, float (1, H r, W r, 3) out."""
     module, params = _network(model, params)
     dtype = module.dtype
-    module, params = for_inference(module, params)
+    module, params = fold_for_inference(module, params)
     module = module.clone(dtype=dtype)
     apply = jax.jit(
         functools.partial(apply_padded, module, winograd=True), compiler_options=compiler_options()

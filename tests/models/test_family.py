@@ -25,7 +25,8 @@ from wdsr_jax.export import to_stablehlo
 from wdsr_jax.image.files import dihedral, read_image, to_float, to_uint8, undo_dihedral, write_image
 from wdsr_jax.image.metrics import psnr
 from wdsr_jax.image.resize import imresize
-from wdsr_jax.inference.tiles import apply_padded, for_inference, upscale
+from wdsr_jax.inference.network import apply_padded, fold_for_inference
+from wdsr_jax.inference.tiles import upscale
 from wdsr_jax.models import count_trained, create_model, fold_weight_norm, has_batch_norm
 from wdsr_jax.models.resampling import Bicubic
 from wdsr_jax.photo import command as upscale_files
@@ -154,7 +155,7 @@ def test_folding_changes_no_output(name, norm):
         return
     module = model(name, scale=1 if name == "edrn" else 2, norm=norm)
     params, lr = random_params(module), noise(2, 8, 7, 3)
-    plain, folded = for_inference(module, params)
+    plain, folded = fold_for_inference(module, params)
     leaves = {leaf.split(".")[-1] for leaf in flatten_dict(folded, sep=".")}
     assert leaves - {"slope"} == {"kernel", "bias"} | ({"scale"} if name == "edrn" else set())
     expected = apply(module, params, lr)
@@ -272,7 +273,7 @@ def test_edrn_is_measured_at_the_size_of_each_image():
 
 def test_edrn_trains_batch_norm_and_weight_norm():
     module = model("edrn", 1)
-    assert has_batch_norm(module) and not has_batch_norm(for_inference(module, random_params(module))[0])
+    assert has_batch_norm(module) and not has_batch_norm(fold_for_inference(module, random_params(module))[0])
     optimizer = create_optimizer(lambda _: 1e-3)
     state = steps.create_state(steps.init_params(module, 0), optimizer, ema=False)
     rng = np.random.default_rng(0)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.numpy_wdsr import random_params
-from wdsr_jax.inference.tiles import apply_padded, for_inference, upscale
+from wdsr_jax.inference.network import apply_padded, fold_for_inference
+from wdsr_jax.inference.tiles import upscale
 from wdsr_jax.models import create_model, winograd
 
 # A network wide enough for it: 24 -> 96 -> 24 channels.
@@ -87,7 +88,7 @@ def test_networks_use_it_on_cpus_in_float32_when_asked(monkeypatch):
 
 
 def test_masked_images_of_a_batch_equal_each_alone():
-    module, params = for_inference(WIDE, random_params(WIDE))
+    module, params = fold_for_inference(WIDE, random_params(WIDE))
     lr, sizes = np.abs(draw(3, 14, 11, 3)), np.array([[14, 11], [5, 3], [9, 1]])
     sr = jax.jit(functools.partial(apply_padded, module, winograd=True))(params, lr, sizes)
     for i, (h, w) in enumerate(sizes):

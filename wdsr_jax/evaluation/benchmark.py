@@ -43,7 +43,7 @@ from wdsr_jax.image.alignment import align, best_shift
 from wdsr_jax.image.files import read_image, to_float, to_uint8
 from wdsr_jax.image.metrics import TooSmallError, psnr, ssim
 from wdsr_jax.image.resize import imresize
-from wdsr_jax.inference.tiles import Batch, apply_batches, for_inference
+from wdsr_jax.inference.network import Batch, apply_batches, fold_for_inference
 from wdsr_jax.system import distributed
 from wdsr_jax.system.compilation import keep_compilations
 from wdsr_jax.system.console import ArgumentParser
@@ -162,7 +162,7 @@ def super_resolve(
         Position in `examples`, LR, HR and SR, uint8; in the order of their padded shapes, large ones first.
         Those that cannot be loaded are logged and left out.
     """
-    module, params = for_inference(module, params)
+    module, params = fold_for_inference(module, params)
     devices = jax.local_device_count()
     shapes = [example.lr_shape for example in examples]
     if module.radius is not None:
