@@ -9,7 +9,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import wdsr_jax
-from wdsr_jax.summary import OUTPUT, layers
+from wdsr_jax.models.cost import OUTPUT, layers
 from wdsr_jax.training import step as steps
 
 WDSR_A = dict(name="wdsr_a", filters=32, blocks=16, expansion=4)

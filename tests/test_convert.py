@@ -16,7 +16,8 @@ from tests.weights.test_torch_files import NEEDS_TORCH, Bomb
 from wdsr_jax.convert import _low_rank_ratio, convert, convert_to_torch, main
 from wdsr_jax.data.sample import sample_files
 from wdsr_jax.errors import UserError
-from wdsr_jax.evaluation.benchmark import evaluate, examples_of_folder
+from wdsr_jax.evaluation.benchmark import evaluate
+from wdsr_jax.evaluation.examples import examples_of_folder
 from wdsr_jax.image.files import read_image
 from wdsr_jax.models import create_model, fold_weight_norm
 from wdsr_jax.models.layers import DIV2K_MEAN

@@ -8,7 +8,7 @@ import pytest
 
 from wdsr_jax import summary
 from wdsr_jax.errors import UserError
-from wdsr_jax.models import create_model
+from wdsr_jax.models import cost, create_model
 
 EDSR = dict(name="edsr", norm="none")
 
@@ -16,7 +16,7 @@ EDSR = dict(name="edsr", norm="none")
 @pytest.mark.parametrize(("scale", "published"), [(2, 316.3), (3, 160.2), (4, 114.0)])
 def test_multiply_adds_of_the_edsr_baseline_are_the_published_ones(scale, published):
     module = create_model(EDSR | dict(scale=scale))
-    assert summary.multiply_adds(module) / 1e9 == pytest.approx(published, rel=2.5e-3)
+    assert cost.multiply_adds(module) / 1e9 == pytest.approx(published, rel=2.5e-3)
 
 
 @pytest.mark.parametrize("norm", ["weight", "batch", "none"])
@@ -38,22 +38,22 @@ def test_multiply_adds_are_those_of_the_kernels(fields, norm):
         if path[-1].key == "kernel":
             resolution = {"up_1": 2, "tail": 4}.get(path[0].key, 1) if fields["name"] == "edsr" else 1
             expected += leaf.size * pixels * resolution**2
-    assert summary.multiply_adds(module) == pytest.approx(expected)
+    assert cost.multiply_adds(module) == pytest.approx(expected)
     trained = [leaf.size for path, leaf in flat if path[-1].key not in ("mean", "var")]
-    assert summary.parameters(module) == sum(trained)
+    assert cost.parameters(module) == sum(trained)
 
 
 @pytest.mark.parametrize("fields", [EDSR, dict(name="wdsr_a"), dict(name="wdsr_a", norm="batch", blocks=3)])
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_xla_counts_a_little_less_for_the_border(fields, scale):
     module = create_model(fields | dict(scale=scale))
-    ratio = summary.xla_multiply_adds(module) / summary.multiply_adds(module)
+    ratio = cost.xla_multiply_adds(module) / cost.multiply_adds(module)
     assert 0.99 < ratio < 1.005
 
 
 def test_layers_are_in_order_and_add_up(monkeypatch, capsys):
     module = create_model(dict(name="wdsr_a", scale=2, filters=4, blocks=1, expansion=2))
-    found = summary.layers(module)
+    found = cost.layers(module)
     assert [layer.name for layer in found] == ["skip", "head", "block_0.expand", "block_0.project", "tail"]
     first = found[0]
     assert (first.kernel_size, first.inputs, first.outputs, first.parameters) == (5, 3, 12, 924)
@@ -79,8 +79,8 @@ def test_layers_are_in_order_and_add_up(monkeypatch, capsys):
 )
 def test_receptive_fields_end_at_the_radius_of_the_network(fields):
     module = create_model(fields)
-    found = summary.receptive_fields(module)
-    assert list(found) == [layer.name for layer in summary.layers(module)]
+    found = cost.receptive_fields(module)
+    assert list(found) == [layer.name for layer in cost.layers(module)]
     assert found["head"] == 3
     assert found["tail"] == 2 * module.radius + 1
     if fields["name"] == "wdsr_a":
@@ -92,11 +92,11 @@ def test_receptive_fields_end_at_the_radius_of_the_network(fields):
 def test_all_networks_and_scales_in_one_table(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["summary", "--all"])
     monkeypatch.setattr(summary, "_SCALES", (2, 4))  # the others take as long again
-    monkeypatch.setattr(summary, "xla_multiply_adds", lambda module: 0.0)  # as does this
+    monkeypatch.setattr(cost, "xla_multiply_adds", lambda module: 0.0)  # as does this
     summary.main()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     cells = {(row[0], row[1]): row[2:] for row in rows[2:]}
-    assert len(cells) == len(summary._NETWORKS) * 2 - 1
+    assert len(cells) == len(cost.PUBLISHED) * 2 - 1
     assert cells["SRResNet", "x4"][0] == "1,547,350"
     assert cells["EDRN", "x1"][-1] == "the image"
     assert cells["EDSR baseline", "x2"][0] == "1,369,859"

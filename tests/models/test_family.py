@@ -16,18 +16,18 @@ from flax.traverse_util import flatten_dict
 
 from tests.numpy_wdsr import random_params
 from tests.tiny import compile_cache  # noqa: F401 (a fixture)
-from wdsr_jax import summary
+from wdsr_jax import evaluate
 from wdsr_jax.data.dataset import Images, pair_images
 from wdsr_jax.errors import UserError
-from wdsr_jax.evaluation import benchmark as evaluate
-from wdsr_jax.evaluation.benchmark import Example, super_resolve
+from wdsr_jax.evaluation.benchmark import super_resolve
+from wdsr_jax.evaluation.examples import Example
 from wdsr_jax.export import to_stablehlo
 from wdsr_jax.image.files import dihedral, read_image, to_float, to_uint8, undo_dihedral, write_image
 from wdsr_jax.image.metrics import psnr
 from wdsr_jax.image.resize import imresize
 from wdsr_jax.inference.network import apply_padded, fold_for_inference
 from wdsr_jax.inference.tiles import upscale
-from wdsr_jax.models import count_trained, create_model, fold_weight_norm, has_batch_norm
+from wdsr_jax.models import cost, count_trained, create_model, fold_weight_norm, has_batch_norm
 from wdsr_jax.models.resampling import Bicubic
 from wdsr_jax.photo import command as upscale_files
 from wdsr_jax.training import step as steps
@@ -116,7 +116,7 @@ def test_number_of_trainable_scalars(fields, count):
     module = create_model(fields)
     params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
     assert count_trained(params) == count
-    assert summary.parameters(module) == count
+    assert cost.parameters(module) == count
 
 
 def test_srcnn_of_one_channel_has_the_weights_that_the_paper_counts():
@@ -231,7 +231,7 @@ def test_edrn_sees_the_whole_image():
     first, other = (apply(module, params, image)[0, 0, 0] for image in (lr, far))
     assert np.abs(first - other).max() > 1e-7
     assert module.radius is None
-    assert summary.receptive_fields(module) == {}
+    assert cost.receptive_fields(module) == {}
 
 
 def test_edrn_upscales_images_whole():
@@ -324,7 +324,7 @@ def test_stablehlo_computes_the_same(name):
 
 
 def test_multiply_adds_of_layers_that_change_the_resolution():
-    found = {layer.name: layer for layer in summary.layers(create_model(dict(name="edrn", scale=1)))}
+    found = {layer.name: layer for layer in cost.layers(create_model(dict(name="edrn", scale=1)))}
     pixels = 1280 * 720
     assert found["head"].multiply_adds == 27 * 64 * pixels
     assert found["encoder_0"].multiply_adds == 9 * 64 * 128 * pixels / 4  # once a pixel of its output
@@ -332,15 +332,15 @@ def test_multiply_adds_of_layers_that_change_the_resolution():
     assert found["decoder_1"].multiply_adds == 9 * 128 * 64 * pixels / 4  # once a pixel of its input
     assert found["decoder_1"].activations == 64 * pixels
     assert found["level_0_group_0.block_0.attention.squeeze"].multiply_adds == 256 * 16
-    assert summary.multiply_adds(model("srcnn_915", 3, filters=64)) == 20_000 * pixels
+    assert cost.multiply_adds(model("srcnn_915", 3, filters=64)) == 20_000 * pixels
 
 
 @pytest.mark.parametrize("name", ["srcnn_955", "srresnet", "rdn"])
 def test_receptive_fields_end_at_the_radius(name):
     module = model(name, 2)
-    fields = summary.receptive_fields(module)
+    fields = cost.receptive_fields(module)
     assert list(fields.values())[-1] == 2 * module.radius + 1
-    assert list(fields) == [layer.name for layer in summary.layers(module)]
+    assert list(fields) == [layer.name for layer in cost.layers(module)]
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -13,13 +13,17 @@ and a pass is a sum of strided slices, one a tap.
 import math
 from fractions import Fraction
 from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 # NumPy's name of each border rule; older MATLAB replicates, newer MATLAB mirrors.
-_PAD_MODES = {"replicate": "edge", "symmetric": "symmetric"}
+_PAD_MODES: dict[str, Any] = {"replicate": "edge", "symmetric": "symmetric"}
 _BLOCK = 1 << 17  # source elements worked on at once: they stay in the processor's cache
 _MAX_UNROLLED = 16  # phases written out as slices in JAX; a crooked scale takes a matrix product instead
 
@@ -92,9 +96,7 @@ def imresize_jax(image: jax.Array, scale: float | Fraction, *, border: str = "re
     return result.astype(image.dtype)
 
 
-def resize_matrix(
-    length: int, scale: float | Fraction, *, border: str = "replicate"
-) -> "scipy.sparse.csr_array":  # noqa: F821
+def resize_matrix(length: int, scale: float | Fraction, *, border: str = "replicate") -> "csr_array":
     """One pass of `imresize` as a matrix: along an axis of `length` samples, resized = matrix @ samples.
 
     Args:
@@ -105,7 +107,7 @@ def resize_matrix(
     Returns:
         Sparse float64 (ceil(scale * length), length); its rows add up to 1.
     """
-    import scipy.sparse  # here, since it takes a tenth of a second and few need it
+    import scipy.sparse  # here, since importing it takes a tenth of a second and few need it
 
     scale = _fraction(scale)
     out_length = _out_length(length, scale)

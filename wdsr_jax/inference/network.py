@@ -83,9 +83,12 @@ def apply_padded(
     convolutions = inference_convolutions() if winograd else contextlib.nullcontext()
     with jax.default_matmul_precision("highest"), convolutions:
         if module.radius is None or sizes is None:
-            return module.apply({"params": params}, lr)
-        with nn.intercept_methods(_mask_inputs(lr.shape[1:3], sizes)):
-            return module.apply({"params": params}, lr)
+            sr: Any = module.apply({"params": params}, lr)
+            return sr
+        _, h, w, _ = lr.shape
+        with nn.intercept_methods(_mask_inputs((h, w), sizes)):
+            sr = module.apply({"params": params}, lr)
+        return sr
 
 
 def _mask_inputs(shape: tuple[int, int], sizes: Int[Array, "b 2"]) -> Callable[..., Any]:
@@ -238,7 +241,7 @@ def apply_batches(
             lr[i, :h, :w] = image
         return parallel_apply(module, params, lr, None if batch.filled else sizes, winograd=winograd)
 
-    def finish(sr: jax.Array, batch: Batch) -> Iterator[np.ndarray]:
+    def finish(sr: Any, batch: Batch) -> Iterator[np.ndarray]:
         while not sr.is_ready():  # waiting inside JAX would hold Ctrl-C back
             time.sleep(_POLL_SECONDS)
         for image_sr, lr in zip(np.asarray(sr), batch.lr, strict=False):

@@ -19,6 +19,7 @@ from wdsr_jax.data import load_data
 from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.errors import UserError
 from wdsr_jax.evaluation import benchmark as evaluate
+from wdsr_jax.evaluation.examples import examples_of_pairs
 from wdsr_jax.models import count_trained, create_model
 from wdsr_jax.models.discriminator import Discriminator
 from wdsr_jax.system import distributed
@@ -89,7 +90,7 @@ def train_and_evaluate(
             degradation=data.degradation,
         )
     logging.info("%d training images, %d for validation", len(train_pairs), len(val_pairs))
-    examples = evaluate.examples_of_pairs(val_pairs)
+    examples = examples_of_pairs(val_pairs)
 
     module = create_model(config.model)
     schedule = optim.learning_rate_schedule(
