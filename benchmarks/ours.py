@@ -11,8 +11,7 @@ from flax.traverse_util import unflatten_dict
 
 import wdsr_jax
 from wdsr_jax.inference.network import apply_padded, compiler_options, fold_for_inference
-from wdsr_jax.training import optim
-from wdsr_jax.training import step as steps
+from wdsr_jax.training import optim, step
 from wdsr_jax.training.losses import LOSSES
 
 Arrays = Mapping[str, np.ndarray]  # parameters by their path, such as `block_0.expand.kernel`
@@ -61,9 +60,7 @@ def inference(
     dtype = module.dtype
     module, params = fold_for_inference(module, params)
     module = module.clone(dtype=dtype)
-    apply = jax.jit(
-        functools.partial(apply_padded, module, winograd=True), compiler_options=compiler_options()
-    )
+    apply = jax.jit(functools.partial(apply_padded, module), compiler_options=compiler_options())
     lr = jnp.asarray(lr)
 
     def call() -> jax.Array:

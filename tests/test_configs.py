@@ -15,7 +15,7 @@ from configs import srgan
 from configs.default import get_config
 from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax.errors import UserError
-from wdsr_jax.models import count_trained, create_model
+from wdsr_jax.models import count_params, create_model
 from wdsr_jax.models.layers import STATISTICS
 from wdsr_jax.training import optim
 from wdsr_jax.training import step as steps
@@ -101,7 +101,7 @@ def test_loads_locked_and_makes_its_network(name):
     check_config(config)
     assert config.model.scale == int(re.search(r"x(\d)", name)[1]) if re.search(r"x\d", name) else True
     shapes = jax.eval_shape(functools.partial(steps.init_params, create_model(config.model), 0))
-    assert count_trained(shapes) == PARAMETERS[name]
+    assert count_params(shapes) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("file", FILES)

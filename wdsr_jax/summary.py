@@ -56,7 +56,7 @@ def _print_network(path: str, overrides: list[str]) -> None:
     from wdsr_jax.models import create_model
     from wdsr_jax.models.cost import layer_table, network_table
 
-    module = create_model(config.model)
+    module = create_model(config.model, allow_import=True)
     print(layer_table(module), network_table([(config.model.name, module)]), sep="\n\n")
 
 

@@ -127,7 +127,7 @@ def test_tiles_take_no_more_than_their_share_of_the_memory(monkeypatch):
     params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
 
     def needed(shape):
-        return memory_needed(compile_network(module, params, (2, *shape), filled=True, winograd=True))
+        return memory_needed(compile_network(module, params, (2, *shape), filled=True))
 
     def fitting(memory, tile=None):
         monkeypatch.setattr(tiles, "device_memory", lambda: memory)

@@ -27,7 +27,7 @@ from wdsr_jax.image.metrics import psnr
 from wdsr_jax.image.resize import imresize
 from wdsr_jax.inference.network import apply_padded, fold_for_inference
 from wdsr_jax.inference.tiles import upscale
-from wdsr_jax.models import cost, count_trained, create_model, fold_weight_norm, has_batch_norm
+from wdsr_jax.models import cost, count_params, create_model, fold_weight_norm, has_batch_norm
 from wdsr_jax.models.resampling import Bicubic
 from wdsr_jax.photo import command as upscale_files
 from wdsr_jax.training import step as steps
@@ -37,6 +37,7 @@ from wdsr_jax.weights.store import load_pretrained, save_weights, start_from
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
 
+LR = jnp.zeros((1, 8, 8, 3))
 TINY = dict(filters=4, blocks=1, layers=2, growth=3)
 LOCAL = ["srcnn_915", "srcnn_955", "srresnet", "rdn", "deconvolution"]
 apply = jax.jit(lambda module, params, lr: module.apply({"params": params}, lr), static_argnums=0)
@@ -47,7 +48,8 @@ def model(name, scale=2, **fields):
     if name == "deconvolution":
         fields = dict(name="edsr", norm="none", upsampler="deconvolution") | fields
     module = create_model(TINY | dict(name=name, scale=scale) | fields)
-    return module.clone(groups=(1, 1, 1)) if name == "edrn" else module
+    # One group: what it is compiled of is less, and each level has its closing convolution anyhow.
+    return module.clone(groups=(1, 0, 0)) if name == "edrn" else module
 
 
 def noise(*shape, seed=1):
@@ -115,7 +117,7 @@ def srresnet_by_hand(stages):
 def test_number_of_trainable_scalars(fields, count):
     module = create_model(fields)
     params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
-    assert count_trained(params) == count
+    assert count_params(params) == count
     assert cost.parameters(module) == count
 
 
@@ -129,11 +131,12 @@ def test_srcnn_of_one_channel_has_the_weights_that_the_paper_counts():
 
 
 def test_initial_parameters():
-    params = steps.init_params(create_model(dict(name="srcnn_955", scale=2, filters=32)), 0)
+    params = jax.jit(create_model(dict(name="srcnn_955", scale=2, filters=32)).init)(jax.random.key(0), LR)
+    params = params["params"]
     for layer in params.values():
         assert np.std(layer["kernel"]) == pytest.approx(1e-3, rel=0.05)
         assert not np.any(layer["bias"])
-    params = steps.init_params(model("srresnet"), 0)
+    params = jax.jit(model("srresnet").init)(jax.random.key(0), LR)["params"]
     slopes = [leaf for name, leaf in flatten_dict(params, sep=".").items() if name.endswith("slope")]
     assert len(slopes) == 3  # head, block, upsampler
     assert all(leaf.shape == (1,) and leaf[0] == 0.25 for leaf in slopes)
@@ -184,28 +187,6 @@ def test_each_padded_image_equals_apply_alone(name):
     for i, (h, w) in enumerate(sizes):
         expected = apply(module, params, lr[i : i + 1, :h, :w])[0]
         np.testing.assert_allclose(sr[i, : 3 * h, : 3 * w], expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "name, scale",
-    [
-        *(("srcnn_915", scale) for scale in (2, 3, 4, 8)),
-        *(("srcnn_955", scale) for scale in (2, 3, 4)),
-        *((name, scale) for name in ("srresnet", "rdn", "deconvolution") for scale in (3, 4)),
-    ],
-)
-def test_the_radius_is_how_far_an_output_pixel_sees(name, scale):
-    """With weights that are all positive nothing cancels: the gradient is zero exactly beyond the radius."""
-    module = model(name, scale, filters=2, norm="none")
-    params = jax.tree.map(jnp.ones_like, random_params(module))
-    side = 2 * module.radius + 5
-    cell = slice(side // 2 * scale, (side // 2 + 1) * scale)
-    image = jnp.asarray(noise(1, side, side, 3))  # bicubic's weights add up to 0 on no noise
-    gradient = jax.grad(lambda lr: apply(module, params, lr)[0, cell, cell].sum())
-    seen = np.abs(gradient(image)).sum((0, 3)) > 1e-5
-    for axis in (0, 1):
-        reach = np.flatnonzero(seen.any(axis)) - side // 2
-        assert (-reach.min(), reach.max()) == (module.radius, module.radius)
 
 
 # --- EDRN: no tiles, one size ---------------------------------------------------------------------
@@ -275,7 +256,7 @@ def test_edrn_trains_batch_norm_and_weight_norm():
     module = model("edrn", 1)
     assert has_batch_norm(module) and not has_batch_norm(fold_for_inference(module, random_params(module))[0])
     optimizer = create_optimizer(lambda _: 1e-3)
-    state = steps.create_state(steps.init_params(module, 0), optimizer, ema=False)
+    state = steps.create_state(random_params(module), optimizer, ema=False)
     rng = np.random.default_rng(0)
     batch = {key: rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8) for key in ("lr", "hr")}
     options = dict(module=module, optimizer=optimizer, loss=l2, seed=0)
@@ -300,19 +281,21 @@ def test_weights_come_back(name, tmp_path):
     loaded, again = load_pretrained(tmp_path / "a.safetensors")
     assert loaded == module
     jax.tree.map(np.testing.assert_array_equal, again, params)
-    fresh = steps.init_params(module, 1)
+    fresh = jax.tree.map(np.zeros_like, params)
     jax.tree.map(np.testing.assert_array_equal, start_from(fresh, tmp_path / "a.safetensors"), params)
 
 
 def test_fine_tuning_takes_slopes_along(tmp_path):
     params = random_params(model("srresnet", 2))
     save_weights(tmp_path / "a.safetensors", TINY | dict(name="srresnet", scale=2, norm="batch"), params)
-    started = start_from(steps.init_params(model("srresnet", 4), 0), tmp_path / "a.safetensors")
+    fresh = random_params(model("srresnet", 4), seed=1)
+    started = start_from(fresh, tmp_path / "a.safetensors")
     np.testing.assert_array_equal(started["head_prelu"]["slope"], params["head_prelu"]["slope"])
-    assert started["up_1_prelu"]["slope"] == 0.25  # of a stage that x2 has not
+    assert fresh["head_prelu"]["slope"] != params["head_prelu"]["slope"]
+    assert started["up_1_prelu"]["slope"] == fresh["up_1_prelu"]["slope"]  # of a stage that x2 has not
 
 
-@pytest.mark.parametrize("name", [*LOCAL, "edrn"])
+@pytest.mark.parametrize("name", [*LOCAL[1:], "edrn"])  # both SRCNNs are one class
 def test_stablehlo_computes_the_same(name):
     module = model(name, 1 if name == "edrn" else 2)
     params, lr = random_params(module), noise(1, 5, 3, 3)
@@ -324,7 +307,7 @@ def test_stablehlo_computes_the_same(name):
 
 
 def test_multiply_adds_of_layers_that_change_the_resolution():
-    found = {layer.name: layer for layer in cost.layers(create_model(dict(name="edrn", scale=1)))}
+    found = {layer.name: layer for layer in cost.layers(model("edrn", 1, filters=64))}
     pixels = 1280 * 720
     assert found["head"].multiply_adds == 27 * 64 * pixels
     assert found["encoder_0"].multiply_adds == 9 * 64 * 128 * pixels / 4  # once a pixel of its output

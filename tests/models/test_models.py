@@ -1,6 +1,8 @@
 """The networks against a NumPy implementation in float64, their counts, and JAX's transformations."""
 
 import functools
+import sys
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +15,12 @@ from hypothesis import strategies as st
 
 from tests import numpy_wdsr
 from tests.numpy_wdsr import random_params
+from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax.errors import UserError
-from wdsr_jax.models import count_trained, create_model, fold_weight_norm
+from wdsr_jax.models import count_params, create_model, fold_weight_norm, model_keys
 from wdsr_jax.models.layers import normalise, pixel_shuffle
+
+pytestmark = pytest.mark.usefixtures("compile_cache")
 
 SMALL = dict(filters=6, blocks=2, expansion=3, res_scale=0.7, norm="weight", g_init="norm")
 NAMES, NORMS = ["wdsr_a", "wdsr_b", "edsr"], ["weight", "batch", "none"]
@@ -29,6 +34,7 @@ def noise(*shape, seed=1):
     return np.random.default_rng(seed).uniform(size=shape).astype(np.float32)
 
 
+@functools.partial(jax.jit, static_argnums=0)  # op by op it would compile each operation
 def apply(module, params, lr):
     return module.apply({"params": params}, lr)
 
@@ -118,7 +124,7 @@ def test_gradients_equal_finite_differences_of_numpy(name):
 def test_number_of_trainable_scalars(fields, count):
     module = create_model({"name": "wdsr_a"} | fields)  # 16 blocks of 32 filters where it says nothing
     params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
-    assert count_trained(params) == count
+    assert count_params(params) == count
 
 
 @pytest.mark.parametrize(
@@ -134,7 +140,7 @@ def test_parameters_have_readable_names(name, inner):
 @pytest.mark.parametrize("g_init", ["official", "norm", "ones"])
 def test_initial_g(name, g_init):
     module = model(name, blocks=3, g_init=g_init)
-    params = module.init(jax.random.key(1), jnp.zeros((1, 8, 8, 3)))["params"]
+    params = jax.jit(module.init)(jax.random.key(1), jnp.zeros((1, 8, 8, 3)))["params"]
     convs = flatten_dict(params, is_leaf=lambda _, node: "kernel" in node, sep=".")
     for layer, conv in convs.items():
         v = np.asarray(conv["kernel"])
@@ -161,7 +167,7 @@ def test_weight_norm_is_over_all_but_the_output_channel():
 def test_pixel_shuffle_equals_loops(r, b, h, w, c):
     x = noise(b, h, w, c * r * r)
     np.testing.assert_array_equal(
-        pixel_shuffle(jnp.asarray(x), r), numpy_wdsr.pixel_shuffle(x, r).astype(np.float32)
+        jax.jit(pixel_shuffle, static_argnums=1)(x, r), numpy_wdsr.pixel_shuffle(x, r).astype(np.float32)
     )
 
 
@@ -169,13 +175,12 @@ def test_pixel_shuffle_equals_loops(r, b, h, w, c):
 @pytest.mark.parametrize("name", NAMES)
 def test_folding_changes_no_output(name, norm):
     module, lr = model(name, norm=norm), noise(2, 7, 5, 3)
-    plain, folded = model(name, norm="none"), fold_weight_norm(random_params(module))
+    plain, folded = model(name, norm="none"), jax.jit(fold_weight_norm)(random_params(module))
     assert {leaf.split(".")[-1] for leaf in flatten_dict(folded, sep=".")} == {"kernel", "bias"}
     np.testing.assert_allclose(
         apply(plain, folded, lr), apply(module, random_params(module), lr), atol=1e-5, rtol=0
     )
-    again = fold_weight_norm(folded)
-    jax.tree.map(np.testing.assert_array_equal, again, folded)
+    jax.tree.map(np.testing.assert_array_equal, fold_weight_norm(folded), folded)
 
 
 def equations(jaxpr):
@@ -225,35 +230,8 @@ def test_jit_vmap_and_pmap_equal_the_batch():
 
 
 @pytest.mark.parametrize("name, radius", [("wdsr_a", 1 + 2 * 3 + 1), ("wdsr_b", 3 + 2)])
-def test_receptive_field_is_that_which_tiles_rely_on(name, radius):
-    module = model(name, blocks=3)
-    params = jax.tree.map(lambda leaf: abs(leaf) + 0.1, random_params(module))  # no ReLU closes
-
-    def reach(params):
-        size = 2 * radius + 5
-        gradient = jax.grad(lambda lr: apply(module, params, lr)[0, size, size].sum())  # the pixel amid
-        rows, columns = np.nonzero(np.asarray(gradient(jnp.ones((1, size, size, 3)))).any((0, -1)))
-        return {int(abs(side - size // 2).max()) for side in (rows, columns)}
-
-    assert reach(params) == {radius}
-    no_tail = params | {"tail": params["tail"] | {"scale": jnp.zeros_like(params["tail"]["scale"])}}
-    assert reach(no_tail) == {2}  # of the 5x5 skip alone
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4, 6, 8])
-def test_receptive_field_of_edsr(scale):
-    module = model("edsr", scale, blocks=1, filters=2)
-    params = jax.tree.map(lambda leaf: abs(leaf) + 0.1, random_params(module))  # no ReLU closes
-    centre = module.radius + 2
-    size = 2 * centre + 1
-    cell = slice(centre * scale, (centre + 1) * scale)
-
-    def of_cell(lr):  # of all output pixels in one LR pixel
-        return apply(module, params, lr)[0, cell, cell].sum()
-
-    rows, columns = np.nonzero(np.asarray(jax.grad(of_cell)(jnp.ones((1, size, size, 3)))).any((0, -1)))
-    for side in (rows, columns):
-        assert (centre - side.min(), side.max() - centre) == (module.radius, module.radius)
+def test_radius_counts_the_layers(name, radius):
+    assert model(name, blocks=3).radius == radius  # measured in test_radius
 
 
 def test_integers_are_refused_where_the_mean_would_vanish():
@@ -303,6 +281,12 @@ def test_create_model_names_the_key_and_the_choices(fields, message):
     assert str(raised.value) == message
 
 
+def test_create_model_takes_a_dtype_as_such():
+    assert model(dtype=jnp.bfloat16) == model(dtype="bfloat16") == model(dtype=jnp.dtype("bfloat16"))
+    with pytest.raises(UserError, match=r"model\.dtype must be one of float32, bfloat16, not 'int32'"):
+        model(dtype=jnp.int32)
+
+
 def test_create_model_names_missing_and_unknown_keys():
     with pytest.raises(UserError, match=r"model\.name is missing"):
         create_model(dict(scale=2))
@@ -310,3 +294,112 @@ def test_create_model_names_missing_and_unknown_keys():
         create_model(dict(name="wdsr_a"))
     with pytest.raises(UserError, match=r"model\.filtres: no such key; there are name, .*filters"):
         model(filtres=3)
+
+
+def test_the_keys_are_the_fields_of_the_networks():
+    keys = model_keys()
+    assert keys["name"] is str
+    assert {key for key, kind in keys.items() if kind is int} == {
+        *("scale", "filters", "blocks", "expansion", "layers", "growth")
+    }
+    assert {key for key, kind in keys.items() if kind is float} == {"low_rank_ratio", "res_scale"}
+    assert keys["mean"] == tuple[float, float, float]
+    choices = {key: typing.get_args(kind) for key, kind in keys.items() if key in ("norm", "dtype")}
+    assert choices == {"norm": ("weight", "batch", "none"), "dtype": ("float32", "bfloat16")}
+    assert not keys.keys() & {"block", "middle", "axis_name", "convolve", "groups", "parent"}
+
+
+# --- networks from outside the package ------------------------------------------------------------
+
+OUTSIDE = """
+from typing import Literal
+import flax.linen as nn
+import jax.numpy as jnp
+from wdsr_jax.models.wdsr import WDSR
+
+class Nearest(nn.Module):
+    scale: int
+    heads: int
+    sharpness: float = 1.0
+    kind: Literal["soft", "hard"] = "soft"
+    radius = 0
+
+    @nn.compact
+    def __call__(self, lr):
+        return self.sharpness * jnp.repeat(jnp.repeat(lr, self.scale, 1), self.scale, 2)
+
+class Wide(WDSR):
+    expansion: int = 6
+
+class NoScale(nn.Module):
+    radius = 0
+
+class NoRadius(nn.Module):
+    scale: int
+
+def function(scale): ...
+"""
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    (tmp_path / "outside_net.py").write_text(OUTSIDE)
+    (tmp_path / "broken_net.py").write_text("raise RuntimeError('two\\nlines')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("outside_net", None)
+
+
+@pytest.mark.usefixtures("outside")
+def test_a_network_from_outside_is_imported_where_that_is_allowed():
+    fields = dict(name="outside_net:Nearest", scale=2, heads=3, sharpness=0.5, blocks=4)
+    with pytest.raises(UserError, match=r"model\.name=outside_net:Nearest: is no network of wdsr_jax"):
+        create_model(fields)
+    assert "outside_net" not in sys.modules  # nothing was imported
+    module = create_model(fields, allow_import=True)
+    assert (module.scale, module.heads, module.sharpness, module.kind) == (2, 3, 0.5, "soft")
+    np.testing.assert_array_equal(apply(module, {}, np.ones((1, 2, 2, 3), np.float32)), 0.5)
+    keys = model_keys("outside_net:Nearest")
+    assert {key: keys[key] for key in keys.keys() - model_keys().keys()} == {
+        "heads": int,
+        "sharpness": float,
+        "kind": typing.Literal["soft", "hard"],
+    }
+    wide = create_model(dict(name="outside_net:Wide", scale=2, block="b"), allow_import=True)
+    assert (wide.expansion, wide.block, wide.filters) == (6, "b", 32)
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        (dict(name="outside_net:Nearest"), "model.heads is missing"),
+        (
+            dict(name="outside_net:Nearest", heads=0),
+            "model.heads must be a whole number and at least 1, not 0",
+        ),
+        (
+            dict(name="outside_net:Nearest", heads=1, kind="x"),
+            "model.kind must be one of soft, hard, not 'x'",
+        ),
+        (dict(name="outside_net:Nearest", head=1), "model.head: no such key; there are name, scale"),
+        (
+            dict(name="outside_net:None_"),
+            "model.name=outside_net:None_: outside_net has no class None_ that is a Flax module",
+        ),
+        (dict(name="outside_net:function"), "model.name=outside_net:function: outside_net has no class"),
+        (dict(name="outside_net:NoScale"), "model.name=outside_net:NoScale: has no field `scale: int`"),
+        (dict(name="outside_net:NoRadius"), "model.name=outside_net:NoRadius: has no `radius`"),
+        (
+            dict(name="no_such_net:Net"),
+            "model.name=no_such_net:Net: ModuleNotFoundError: No module named 'no_such_net'",
+        ),
+        (dict(name="broken_net:Net"), "model.name=broken_net:Net: RuntimeError: two lines"),
+        (dict(name=":Net"), "model.name=:Net: ValueError: Empty module name"),
+    ],
+)
+def test_what_is_wrong_with_a_network_from_outside_is_named_in_one_line(fields, message):
+    with pytest.raises(UserError) as raised:
+        create_model(dict(scale=2) | fields, allow_import=True)
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 
 from tests.numpy_wdsr import random_params
 from tests.tiny import compile_cache  # noqa: F401 (a fixture)
-from wdsr_jax.models import create_model, fold_weight_norm, variant
+from wdsr_jax.models import create_model, fold_weight_norm, replace_fields
 from wdsr_jax.training import step as steps
 from wdsr_jax.training.losses import l2
 from wdsr_jax.training.optim import create_optimizer
@@ -351,7 +351,7 @@ def test_forward_pass(case):
     assert expected.std() > 1e-3
     apply = jax.jit(lambda module, params: module.apply({"params": params}, lr), static_argnums=0)
     np.testing.assert_allclose(apply(module, params), expected, atol=1e-5, rtol=1e-5)
-    folded = apply(variant(module, norm="none"), fold_weight_norm(params))
+    folded = apply(replace_fields(module, norm="none"), fold_weight_norm(params))
     np.testing.assert_allclose(folded, expected, atol=1e-5, rtol=1e-5)
 
 

@@ -18,7 +18,7 @@ from tests.tiny import (  # the first three are fixtures
 from tests.training.test_loop import state_of, stop_before_step, terminate
 from tests.training.test_step import assert_close, assert_same_bits
 from wdsr_jax.errors import UserError
-from wdsr_jax.models import count_trained, create_model
+from wdsr_jax.models import count_params, create_model
 from wdsr_jax.models.discriminator import Discriminator
 from wdsr_jax.training import adversarial as gan
 from wdsr_jax.training import checkpoints
@@ -62,7 +62,7 @@ def test_the_discriminator_has_the_papers_parameters():
     convolutions = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512)]
     count = sum(9 * i * o + o for i, o in convolutions) + sum(o for _, o in convolutions[1:])  # and gammas
     count += 6 * 6 * 512 * 1024 + 1024 + 1024 + 1
-    assert count_trained(params) == count
+    assert count_params(params) == count
 
 
 def batch_of(seed, size=4):

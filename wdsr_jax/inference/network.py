@@ -1,6 +1,5 @@
 """Networks as they are applied: norm folded, images of many sizes in one batch, all devices at work."""
 
-import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,8 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Float32, Int
 
-from wdsr_jax.models import fold_weight_norm, variant
-from wdsr_jax.models.convolution import inference_convolutions
+from wdsr_jax.models import fold_weight_norm, replace_fields
 from wdsr_jax.models.layers import Conv
 from wdsr_jax.models.resampling import Bicubic
 
@@ -32,7 +30,7 @@ def fold_for_inference(module: nn.Module, params: Any) -> tuple[nn.Module, Any]:
         The network with `norm="none"`, and its parameters: outputs differ by rounding alone.
     """
     # Jitted: op by op it would compile some 24 times, and run as many times as there are layers.
-    return variant(module, norm="none", dtype=jnp.dtype("float32")), jax.jit(fold_weight_norm)(params)
+    return replace_fields(module, norm="none", dtype=jnp.dtype("float32")), jax.jit(fold_weight_norm)(params)
 
 
 @functools.cache
@@ -58,8 +56,6 @@ def apply_padded(
     params: Any,
     lr: Float[Array, "b h w 3"],
     sizes: Int[Array, "b 2"] | None = None,
-    *,
-    winograd: bool = False,
 ) -> Float32[Array, "b {module.scale}*h {module.scale}*w 3"]:
     """Applies the network to images padded to one shape, each as if it stood alone at its own size.
 
@@ -73,15 +69,12 @@ def apply_padded(
         params: its parameters.
         lr: float (B, H, W, 3) in [0, 1]; image b fills [:height, :width], the other pixels do not count.
         sizes: int (B, 2): height and width of each image; None where all fill (H, W), which saves the masks.
-        winograd: whether to use `inference_convolutions`: up to 1.3 times as fast on CPUs, and 0.7 s more to
-            compile.
 
     Returns:
         Float32 (B, H * scale, W * scale, 3), unclipped; meaningful in [:height * scale, :width * scale].
     """
     # Full float32: by default GPUs and TPUs would round the factors of a product to 10 or 8 bits.
-    convolutions = inference_convolutions() if winograd else contextlib.nullcontext()
-    with jax.default_matmul_precision("highest"), convolutions:
+    with jax.default_matmul_precision("highest"):
         if module.radius is None or sizes is None:
             sr: Any = module.apply({"params": params}, lr)
             return sr
@@ -120,7 +113,7 @@ def _shardings() -> tuple[NamedSharding, NamedSharding]:
 
 
 def compile_network(
-    module: nn.Module, params: Any, shape: tuple[int, int, int], *, filled: bool, winograd: bool = False
+    module: nn.Module, params: Any, shape: tuple[int, int, int], *, filled: bool
 ) -> jax.stages.Compiled:
     """`apply_padded` of the network as a program for all devices of this host, compiled once a shape.
 
@@ -129,14 +122,13 @@ def compile_network(
         params: its parameters, of which only the shapes count.
         shape: (B, H, W) of the batches; B is a multiple of the devices, among which it is split.
         filled: whether each image fills (H, W), so that the program takes None for `sizes`.
-        winograd: see `apply_padded`.
 
     Returns:
         The program: (params, lr, sizes) -> sr, with arrays placed as `parallel_apply` does.
     """
     leaves, tree = jax.tree.flatten(params)
     avals = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-    return _compile(module, tree, avals, shape, filled, winograd)
+    return _compile(module, tree, avals, shape, filled)
 
 
 @functools.cache
@@ -146,11 +138,10 @@ def _compile(
     leaves: tuple[jax.ShapeDtypeStruct, ...],
     shape: tuple[int, int, int],
     filled: bool,
-    winograd: bool,
 ) -> jax.stages.Compiled:
     everywhere, split = _shardings()
     apply = jax.jit(
-        functools.partial(apply_padded, module, winograd=winograd),
+        functools.partial(apply_padded, module),
         in_shardings=(everywhere, split, split),
         out_shardings=split,
         compiler_options=compiler_options(),
@@ -174,8 +165,6 @@ def parallel_apply(
     params: Any,
     lr: Float32[np.ndarray, "b h w 3"],
     sizes: Int[np.ndarray, "b 2"] | None,
-    *,
-    winograd: bool = False,
 ) -> Float32[Array, "b {module.scale}*h {module.scale}*w 3"]:
     """`apply_padded` on all devices of this host: the batch, a multiple of them, is split among them.
 
@@ -184,12 +173,11 @@ def parallel_apply(
         params: its parameters.
         lr: as for `apply_padded`.
         sizes: as for `apply_padded`.
-        winograd: as for `apply_padded`.
 
     Returns:
         As `apply_padded`, at once: the devices may still be computing.
     """
-    program = compile_network(module, params, lr.shape[:3], filled=sizes is None, winograd=winograd)
+    program = compile_network(module, params, lr.shape[:3], filled=sizes is None)
     everywhere, split = _shardings()
     sizes = None if sizes is None else sizes.astype(np.int32)
     # Put there before: JAX takes a NumPy array for one process's share of a global array.
@@ -214,7 +202,7 @@ class Batch(NamedTuple):
 
 
 def apply_batches(
-    module: nn.Module, params: Any, batches: Iterable[Batch], size: int, *, winograd: bool = False
+    module: nn.Module, params: Any, batches: Iterable[Batch], size: int
 ) -> Iterator[Float32[np.ndarray, "h w 3"]]:
     """Applies the network to batches, one ahead: the device works while the result before is used.
 
@@ -226,7 +214,6 @@ def apply_batches(
         params: its parameters.
         batches: of at most `size` images, and at least one.
         size: what they are filled up to: a multiple of the devices.
-        winograd: see `apply_padded`.
 
     Yields:
         Of each image in turn SR, float32 (h * scale, w * scale, 3).
@@ -239,7 +226,7 @@ def apply_batches(
         for i, image in enumerate(batch.lr):
             sizes[i] = h, w = image.shape[:2]
             lr[i, :h, :w] = image
-        return parallel_apply(module, params, lr, None if batch.filled else sizes, winograd=winograd)
+        return parallel_apply(module, params, lr, None if batch.filled else sizes)
 
     def finish(sr: Any, batch: Batch) -> Iterator[np.ndarray]:
         while not sr.is_ready():  # waiting inside JAX would hold Ctrl-C back

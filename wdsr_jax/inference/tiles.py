@@ -107,7 +107,7 @@ def upscale(
         for symmetry in symmetries
     )
     batches = _tile_batches(pieces, tiling) if local else _whole_batches(pieces)
-    outputs = apply_batches(module, params, batches, tiling.batch, winograd=local)
+    outputs = apply_batches(module, params, batches, tiling.batch)
     dtype = image.dtype if image.dtype.kind == "u" else np.dtype(np.float32)
     result = np.empty((height * scale, width * scale, 3), dtype)
     for (y, keep_y), (x, keep_x) in windows:
@@ -178,7 +178,7 @@ def _tiles_that_fit(
     while True:
         shape, batch = _choose_tiles(size, module.radius, room, tile, square)
         tiling = _Tiling(shape, batch, filled=shape[0] <= size[0] and shape[1] <= size[1])
-        program = compile_network(module, params, (batch, *shape), filled=tiling.filled, winograd=True)
+        program = compile_network(module, params, (batch, *shape), filled=tiling.filled)
         needed = memory_needed(program)
         if needed <= free or tiling == tried:  # or no smaller tile is left
             return tiling

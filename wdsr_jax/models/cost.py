@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wdsr_jax.models import count_trained, variant
+from wdsr_jax.models import count_params, replace_fields
 from wdsr_jax.models.layers import Conv
 from wdsr_jax.models.resampling import Bicubic
 from wdsr_jax.system.tables import markdown_table
@@ -96,7 +96,7 @@ def layers(module: nn.Module) -> list[Layer]:
                     inputs=inputs,
                     outputs=conv.features,
                     resolution=sides[0],
-                    parameters=count_trained(functools.reduce(dict.__getitem__, conv.path, params)),
+                    parameters=count_params(functools.reduce(dict.__getitem__, conv.path, params)),
                     # Strided or transposed, the kernel is applied once a pixel of the smaller side.
                     multiply_adds=conv.kernel_size**2 * inputs * conv.features * min(pixels),
                     activations=activations,
@@ -120,7 +120,7 @@ def receptive_fields(module: nn.Module) -> dict[str, int]:
     if centre is None:
         return found
     lr = jnp.zeros((1, 1, 2 * centre + 1, 3)).at[:, :, centre].set(1)
-    module = variant(module, norm="none", mean=(0, 0, 0), dtype=jnp.dtype("float32"))
+    module = replace_fields(module, norm="none", mean=(0, 0, 0), dtype=jnp.dtype("float32"))
     params = jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
     params = jax.tree.map_with_path(
         lambda path, leaf: (jnp.ones if path[-1].key == "kernel" else jnp.zeros)(leaf.shape), params
@@ -148,12 +148,12 @@ def multiply_adds(module: nn.Module) -> float:
 
 def parameters(module: nn.Module) -> int:
     """Trained scalars of a network; slopes of PReLU, and batch norms by themselves, are in no `Layer`."""
-    return count_trained(_parameter_shapes(module))
+    return count_params(_parameter_shapes(module))
 
 
 def xla_multiply_adds(module: nn.Module) -> float:
     """Half of the floating-point operations that XLA counts, for the same output."""
-    module = variant(module, norm="none")
+    module = replace_fields(module, norm="none")
     height, width = (round(side / module.scale) for side in OUTPUT)
     lr, params = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32), _parameter_shapes(module)
     program = jax.jit(lambda params, lr: module.apply({"params": params}, lr)).lower(params, lr)

@@ -1,14 +1,17 @@
-"""Normalised convolution, pixel shuffle and what else the networks are built of."""
+"""The normalised convolution, pixel shuffle and the other parts that networks share."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float, Shaped
 
 from wdsr_jax.models.batch_norm import STATISTICS, batch_norm, batch_norm_affine
-from wdsr_jax.models.convolution import convolve
+from wdsr_jax.models.convolution import AnyArray, Convolution, convolve
 
 # Mean RGB of the 800 training images of DIV2K, in [0, 1] (EDSR-PyTorch, `common.MeanShift`).
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
@@ -17,27 +20,33 @@ DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 # results start from. Under weight norm only its direction counts, and its length against the step size.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
-NORMS = ("weight", "batch", "none")
+ModuleDef = Any  # a module class, or a partial of one, such as the `conv` of a block
+Norm = Literal["weight", "batch", "none"]
+NORMS: tuple[str, ...] = get_args(Norm)
+GInit = Literal["official", "norm", "ones"]  # of a network, see `initial_g`
+InitialG = float | Literal["norm"]  # of a convolution, see `Conv`
 
 
-def normalise(kernel: jax.Array, scale: jax.Array) -> jax.Array:
+def normalise(
+    kernel: Float[AnyArray, "kh kw i o"], scale: Float[AnyArray, " o"]
+) -> Float[Array, "kh kw i o"]:
     """Weight norm, `w = g v / ||v||` (Salimans and Kingma, arXiv:1602.07868, eq. 2).
 
     Args:
-        kernel: v, float32 (kh, kw, C_in, C_out).
-        scale: g, float32 (C_out,).
+        kernel: v, float32.
+        scale: g, float32.
 
     Returns:
-        w, (kh, kw, C_in, C_out); the norm is taken over all axes but the output channel.
+        w; the norm is taken over all axes but the output channel.
     """
     norm = jnp.sqrt(jnp.sum(jnp.square(kernel), axis=(0, 1, 2)))  # (C_out,)
-    return kernel * (scale / norm)[None, None, None, :]
+    return jnp.multiply(kernel, (scale / norm)[None, None, None, :])
 
 
 class Conv(nn.Module):
     """A stride-1 convolution with bias and zero padding, (B, H, W, C) -> (B, H, W, features).
 
-    `resampling` has its kin that change the resolution; `batch_norm` says how statistics are kept.
+    The convolutions in `resampling` change the resolution; `batch_norm` says how statistics are kept.
 
     Attributes:
         features: number of output channels.
@@ -47,24 +56,26 @@ class Conv(nn.Module):
         g_init: initial g: a number, or `norm` for ||v||, where w starts as v (PyTorch's default). The
             initial gamma is 1.
         dtype: of the convolution. Parameters and norms are float32 whatever it is.
-        axis_name: of the devices over which the statistics of the batch are taken.
+        axis_name: axis of the devices over which the statistics of the batch are taken.
         kernel_init: initialises the kernel.
+        convolve: computes the convolution; a training step sets another than inference has.
     """
 
     features: int
     kernel_size: int
-    norm: str = "weight"
-    g_init: str | float = "norm"
-    dtype: Any = jnp.float32
+    norm: Norm = "weight"
+    g_init: InitialG = "norm"
+    dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
-    kernel_init: Any = kernel_init
+    kernel_init: Callable[..., Array] = kernel_init
+    convolve: Convolution = convolve
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[AnyArray, "b h w c"]) -> Float[Array, "b h2 w2 {self.features}"]:
         kernel = self.param("kernel", self.kernel_init, self.kernel_shape(x.shape[-1]), jnp.float32)
         if self.norm == "weight":
 
-            def init_scale(_):
+            def init_scale(_: Array) -> Array:
                 if self.g_init == "norm":
                     return jnp.sqrt(jnp.sum(jnp.square(kernel), axis=(0, 1, 2)))
                 return jnp.full(kernel.shape[-1:], self.g_init, jnp.float32)
@@ -73,26 +84,24 @@ class Conv(nn.Module):
         elif self.norm not in NORMS:
             raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {self.norm!r}")
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        y = self.filter(x.astype(self.dtype), kernel.astype(self.dtype))
+        y = self.filter(jnp.asarray(x, self.dtype), jnp.asarray(kernel, self.dtype))
         if self.norm == "batch":
             factor, bias = batch_norm(self, y, bias)
             y = y * factor.astype(self.dtype)[None, None, None, :]
         return y + bias.astype(self.dtype)[None, None, None, :]
 
     def kernel_shape(self, inputs: int) -> tuple[int, ...]:
-        """Of the kernel for so many input channels."""
+        """Shape of the kernel for a number of input channels."""
         return (self.kernel_size, self.kernel_size, inputs, self.features)
 
-    def filter(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """What the layer does with a kernel, without bias."""
+    def filter(
+        self, x: Float[Array, "b h w c"], kernel: Float[Array, "k k i o"]
+    ) -> Float[Array, "b h2 w2 f"]:
+        """Applies a kernel of `kernel_shape`, without bias."""
         return self.convolve(x, kernel)
 
-    def convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """Without bias; a method, so that a training step can have another in its place."""
-        return convolve(x, kernel)
 
-
-def pixel_shuffle(x: jax.Array, scale: int) -> jax.Array:
+def pixel_shuffle(x: Float[AnyArray, "b h w c"], scale: int) -> Float[Array, "b h2 w2 c2"]:
     """Rearranges channels into space (Shi et al., arXiv:1609.05158, eq. 4), by reshape.
 
     Channels are in depth-to-space order, `(i * scale + j) * C + c` for row i and column j of a cell.
@@ -106,36 +115,37 @@ def pixel_shuffle(x: jax.Array, scale: int) -> jax.Array:
         (B, H * scale, W * scale, C).
     """
     b, h, w, c = x.shape
-    x = x.reshape(b, h, w, scale, scale, c // scale**2)  # (B, H, W, i, j, C)
-    x = x.transpose(0, 1, 3, 2, 4, 5)  # (B, H, i, W, j, C)
-    return x.reshape(b, h * scale, w * scale, c // scale**2)  # (B, H*scale, W*scale, C)
+    y = jnp.reshape(x, (b, h, w, scale, scale, c // scale**2))  # (B, H, W, i, j, C)
+    y = y.transpose(0, 1, 3, 2, 4, 5)  # (B, H, i, W, j, C)
+    return y.reshape(b, h * scale, w * scale, c // scale**2)  # (B, H*scale, W*scale, C)
 
 
 class PReLU(nn.Module):
     """max(0, x) + a min(0, x) with one slope a for all channels, learnt (arXiv:1502.01852, equation 1)."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         slope = self.param("slope", nn.initializers.constant(0.25), (1,), jnp.float32).astype(x.dtype)
         return jnp.maximum(x, 0) + slope[None, None, None, :] * jnp.minimum(x, 0)
 
 
-def shift_mean(x: jax.Array, mean: tuple[float, ...], sign: int) -> jax.Array:
-    """Adds `sign * mean` to the channels of x, (B, H, W, 3)."""
-    return x + sign * jnp.asarray(mean, x.dtype)[None, None, None, :]
+def shift_mean(x: Float[AnyArray, "b h w 3"], mean: tuple[float, ...], sign: int) -> Float[Array, "b h w 3"]:
+    """Adds `sign * mean` to the channels of x."""
+    return jnp.add(x, sign * jnp.asarray(mean, x.dtype)[None, None, None, :])
 
 
-def initial_g(g_init: str, blocks: int) -> tuple[str | float, str | float, str | float]:
+def initial_g(g_init: GInit, blocks: int) -> tuple[InitialG, InitialG, InitialG]:
     """Initial g outside the residual blocks, of the first convolution in each and of its last; see `WDSR`."""
-    return {
+    initial: dict[str, tuple[InitialG, InitialG, InitialG]] = {
         "norm": ("norm", "norm", "norm"),
         "ones": (1.0, 1.0, 1.0),
         "official": (1.0, 2.0, blocks**-0.5),
-    }[g_init]
+    }
+    return initial[g_init]
 
 
-def check_float(lr: jax.Array) -> None:
-    """Raises TypeError where lr is not float: of an integer the mean would become 0 in silence."""
+def check_float(lr: Shaped[AnyArray, "b h w 3"]) -> None:
+    """Raises TypeError where lr is not float: the mean as an integer would silently be 0."""
     if not jnp.issubdtype(lr.dtype, jnp.floating):
         raise TypeError(f"lr must be float in [0, 1], not {lr.dtype}")
 
@@ -146,19 +156,20 @@ def fold_weight_norm(params: Mapping[str, Any]) -> dict[str, Any]:
     Outputs agree up to float32 rounding; inference saves the normalisation.
 
     Args:
-        params: parameters of a network; what has no norm is left as it is.
+        params: parameters of a network; layers without a norm stay as they are.
 
     Returns:
-        A new tree in which each convolution has a `kernel`, such as g v / ||v||, and a `bias` alone, and each
+        A new tree in which each convolution has only a `kernel`, such as g v / ||v||, and a `bias`, and each
         `BatchNorm` a factor, `scale`, and a `bias`.
     """
-    if not isinstance(params, Mapping):
-        return params
     if "kernel" not in params and "mean" in params:
         factor, bias = batch_norm_affine(*(params[name] for name in ("scale", "bias", *STATISTICS)))
         return {"scale": factor, "bias": bias}
     if "kernel" not in params:
-        return {name: fold_weight_norm(child) for name, child in params.items()}
+        return {
+            name: fold_weight_norm(child) if isinstance(child, Mapping) else child
+            for name, child in params.items()
+        }
     kernel, bias = params["kernel"], params["bias"]
     if "mean" in params:
         factor, bias = batch_norm_affine(params["scale"], bias, params["mean"], params["var"])
@@ -168,7 +179,7 @@ def fold_weight_norm(params: Mapping[str, Any]) -> dict[str, Any]:
     return {"kernel": kernel, "bias": bias}
 
 
-def count_trained(params: Mapping[str, Any]) -> int:
+def count_params(params: Mapping[str, Any]) -> int:
     """How many scalars training learns: all but the running statistics of batch norm."""
     leaves = jax.tree.leaves_with_path(params)
     return sum(leaf.size for path, leaf in leaves if path[-1].key not in STATISTICS)

@@ -1,34 +1,41 @@
 """RDN: Residual Dense Network for Image Super-Resolution (arXiv:1802.08797)."""
 
-from typing import Any
+import functools
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float, Shaped
 
-from wdsr_jax.models.layers import Conv, check_float, pixel_shuffle
+from wdsr_jax.models.convolution import AnyArray, Convolution, convolve
+from wdsr_jax.models.layers import Conv, ModuleDef, check_float, pixel_shuffle
 from wdsr_jax.models.resampling import upsampler_reach, upscale_factors
 
 
 class ResidualDenseBlock(nn.Module):
-    """The block of figure 3 (equations 5 to 8), (B, H, W, G0) as it was.
+    """The block of figure 3 (equations 5 to 8), (B, H, W, G0); the shape stays.
 
     Each of `layers` 3x3 convolutions sees the block's input and all the outputs before its own, and adds
     `growth` channels; a 1x1 convolution fuses them all, and its output is added to the input.
+
+    Attributes:
+        conv: `Conv`, but for channels and kernel.
+        layers: number of 3x3 convolutions.
+        growth: channels of each.
     """
 
+    conv: ModuleDef
     layers: int
     growth: int
-    dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        shared = dict(norm="none", dtype=self.dtype)
+    def __call__(self, x: Float[Array, "b h w g0"]) -> Float[Array, "b h w g0"]:
         features = x
         for c in range(self.layers):
-            y = nn.relu(Conv(self.growth, 3, name=f"conv_{c}", **shared)(features))
+            y = nn.relu(self.conv(self.growth, 3, name=f"conv_{c}")(features))
             features = jnp.concatenate([features, y], axis=-1)  # (B, H, W, G0 + (c + 1) * growth)
-        return x + Conv(x.shape[-1], 1, name="fuse", **shared)(features)
+        return x + self.conv(x.shape[-1], 1, name="fuse")(features)
 
 
 class RDN(nn.Module):
@@ -48,6 +55,7 @@ class RDN(nn.Module):
         layers: C, 3x3 convolutions in a block.
         growth: G, channels of each.
         dtype: of the convolutions, float32 or bfloat16.
+        convolve: computes the convolutions, see `Conv`.
     """
 
     scale: int
@@ -55,7 +63,8 @@ class RDN(nn.Module):
     blocks: int = 16
     layers: int = 8
     growth: int = 64
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
+    convolve: Convolution = convolve
 
     @property
     def radius(self) -> int:
@@ -63,19 +72,19 @@ class RDN(nn.Module):
         return 2 + self.blocks * self.layers + 1 + upsampler_reach(self.scale, tail=1)
 
     @nn.compact
-    def __call__(self, lr: jax.Array) -> jax.Array:
+    def __call__(self, lr: Shaped[AnyArray, "b h w 3"]) -> Float[Array, "b {self.scale}*h {self.scale}*w 3"]:
         check_float(lr)
-        shared = dict(norm="none", dtype=self.dtype)
-        first = Conv(self.filters, 3, name="shallow_0", **shared)(lr)  # (B, H, W, G0)
-        x = Conv(self.filters, 3, name="shallow_1", **shared)(first)
+        conv = functools.partial(Conv, norm="none", dtype=self.dtype, convolve=self.convolve)
+        first = conv(self.filters, 3, name="shallow_0")(lr)  # (B, H, W, G0)
+        x = conv(self.filters, 3, name="shallow_1")(first)
         outputs = []
         for d in range(self.blocks):
-            x = ResidualDenseBlock(self.layers, self.growth, self.dtype, name=f"block_{d}")(x)
+            x = ResidualDenseBlock(conv, self.layers, self.growth, name=f"block_{d}")(x)
             outputs.append(x)
         x = jnp.concatenate(outputs, axis=-1)  # (B, H, W, D * G0)
-        x = Conv(self.filters, 1, name="fuse_0", **shared)(x)
-        x = first + Conv(self.filters, 3, name="fuse_1", **shared)(x)
+        x = conv(self.filters, 1, name="fuse_0")(x)
+        x = first + conv(self.filters, 3, name="fuse_1")(x)
         for i, factor in enumerate(upscale_factors(self.scale)):
-            x = Conv(factor**2 * self.filters, 3, name=f"up_{i}", **shared)(x)
+            x = conv(factor**2 * self.filters, 3, name=f"up_{i}")(x)
             x = pixel_shuffle(x, factor)  # (B, H * factor, W * factor, G0)
-        return Conv(3, 3, name="tail", **shared)(x).astype(jnp.float32)  # (B, H r, W r, 3)
+        return conv(3, 3, name="tail")(x).astype(jnp.float32)  # (B, H r, W r, 3)

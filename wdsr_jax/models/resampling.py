@@ -2,19 +2,25 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
 
 from wdsr_jax.image.resize import imresize_jax
+from wdsr_jax.models.convolution import AnyArray
 from wdsr_jax.models.layers import Conv
 
 
 class StridedConv(Conv):
-    """A convolution of stride 2 with k // 2 zeros around, else as `Conv`.
+    """A convolution of stride 2 with k // 2 zeros around, else as `Conv`; it has no use for `convolve`.
 
     (B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), features)
     """
 
-    def filter(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """Without bias."""
+    def filter(
+        self, x: Float[Array, "b h w c"], kernel: Float[Array, "k k c f"]
+    ) -> Float[Array, "b h2 w2 f"]:
+        """Applies a kernel of `kernel_shape`, without bias."""
         margin = self.kernel_size // 2
         return jax.lax.conv_general_dilated(
             x, kernel, (2, 2), ((margin, margin),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -28,21 +34,24 @@ class TransposedConv(Conv):
     ConvTranspose2d(C, features, k, stride=factor, padding=k // 2, output_padding=factor - 1).
 
     The kernel is that of the convolution which it is the transpose of, (k, k, features, C), and so are its
-    initialisation and weight norm: g, (C,), is of each INPUT channel, as PyTorch has it.
+    initialisation and weight norm: g, (C,), is of each INPUT channel, as in PyTorch. It has no use for
+    `convolve`.
 
     Attributes:
         factor: of the resolution.
-        norm: `weight` or `none`; batch norm is a `BatchNorm` behind it.
+        norm: `weight` or `none`; batch norm is a `BatchNorm` after it.
     """
 
     factor: int = 2
 
     def kernel_shape(self, inputs: int) -> tuple[int, ...]:
-        """Of the kernel for so many input channels."""
+        """Shape of the kernel for a number of input channels."""
         return (self.kernel_size, self.kernel_size, self.features, inputs)
 
-    def filter(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """Without bias."""
+    def filter(
+        self, x: Float[Array, "b h w c"], kernel: Float[Array, "k k f c"]
+    ) -> Float[Array, "b h2 w2 f"]:
+        """Applies a kernel of `kernel_shape`, without bias."""
         before = self.kernel_size - 1 - self.kernel_size // 2
         return jax.lax.conv_general_dilated(
             x,
@@ -57,29 +66,29 @@ class TransposedConv(Conv):
 class Bicubic(nn.Module):
     """MATLAB's bicubic enlargement, unrounded: (B, H, W, C) -> (B, H * scale, W * scale, C).
 
-    Beyond its edge an image goes on as it is there; see `imresize`. A module, so that inference can have a
-    say in where the edge is.
+    Beyond its edge an image goes on as it is there; see `imresize`. It is a module so that inference, which
+    pads images, can find it and set where the edge is.
     """
 
     scale: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return imresize_jax(x, self.scale)
+    def __call__(self, x: Float[AnyArray, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+        return imresize_jax(jnp.asarray(x), self.scale)
 
 
 def upscale_factors(scale: int) -> tuple[int, ...]:
-    """What an upsampler enlarges by, stage after stage: 2 each time for 2, 4, 8..., else all at once."""
+    """Factors of an upsampler's stages: 2 each time for 2, 4, 8 and so on, else one stage of the scale."""
     doublings = scale.bit_length() - 1
     return (2,) * doublings if scale == 2**doublings else (scale,)
 
 
 def upsampler_reach(scale: int, tail: int) -> int:
-    """By how many LR pixels an upsampler and what follows it see beyond an output pixel's own LR pixel.
+    """By how many LR pixels an upsampler and the layers after it see beyond an output pixel's own LR pixel.
 
     Args:
         scale: of the upsampler, which has a 3x3 convolution in each stage of `upscale_factors`.
-        tail: by how many pixels of the output the layers behind it see.
+        tail: by how many pixels of the output the layers after it see.
     """
     for factor in reversed(upscale_factors(scale)):
         tail = -(-tail // factor) + 1  # in pixels before the shuffle, and the convolution there

@@ -1,11 +1,15 @@
 """SRCNN: Image Super-Resolution Using Deep Convolutional Networks (arXiv:1501.00092)."""
 
-from typing import Any
+import functools
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float, Shaped
 
+from wdsr_jax.errors import UserError
+from wdsr_jax.models.convolution import AnyArray, Convolution, convolve
 from wdsr_jax.models.layers import Conv, check_float
 from wdsr_jax.models.resampling import Bicubic
 
@@ -25,12 +29,20 @@ class SRCNN(nn.Module):
         middle: side of the second kernel, f2: 1 (9-1-5) or 5 (9-5-5).
         filters: n1, channels of the first convolution; the second has half of them, as in table 1.
         dtype: of the convolutions, float32 or bfloat16.
+        convolve: computes the convolutions, see `Conv`.
     """
 
     scale: int
     middle: int = 1
     filters: int = 64
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
+    convolve: Convolution = convolve
+
+    def __post_init__(self) -> None:
+        if self.filters < 2:
+            name = f"srcnn_9{self.middle}5"
+            raise UserError(f"model.filters must be at least 2 for {name}, not {self.filters}")
+        super().__post_init__()
 
     @property
     def radius(self) -> int:
@@ -42,10 +54,11 @@ class SRCNN(nn.Module):
         return -(-reach // self.scale) + (2 if 2 * phase + 1 < self.scale else 1)
 
     @nn.compact
-    def __call__(self, lr: jax.Array) -> jax.Array:
+    def __call__(self, lr: Shaped[AnyArray, "b h w 3"]) -> Float[Array, "b {self.scale}*h {self.scale}*w 3"]:
         check_float(lr)
-        shared = dict(norm="none", kernel_init=nn.initializers.normal(1e-3), dtype=self.dtype)
+        conv = functools.partial(Conv, norm="none", kernel_init=nn.initializers.normal(1e-3))
+        conv = functools.partial(conv, dtype=self.dtype, convolve=self.convolve)
         x = Bicubic(self.scale, name="bicubic")(lr)  # (B, H r, W r, 3)
-        x = nn.relu(Conv(self.filters, 9, name="extract", **shared)(x))
-        x = nn.relu(Conv(self.filters // 2, self.middle, name="map", **shared)(x))
-        return Conv(3, 5, name="reconstruct", **shared)(x).astype(jnp.float32)  # (B, H r, W r, 3)
+        x = nn.relu(conv(self.filters, 9, name="extract")(x))
+        x = nn.relu(conv(self.filters // 2, self.middle, name="map")(x))
+        return conv(3, 5, name="reconstruct")(x).astype(jnp.float32)  # (B, H r, W r, 3)

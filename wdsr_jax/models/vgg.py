@@ -1,14 +1,16 @@
 """VGG19 (arXiv:1409.1556, configuration E), whose features perceptual losses compare."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
 
+from wdsr_jax.models.convolution import AnyArray
 from wdsr_jax.models.layers import Conv, shift_mean
 
 _CONVOLUTIONS = (2, 2, 4, 4, 4)  # by block; a 2x2 maximum between blocks
 _CHANNELS = (64, 128, 256, 512, 512)
-# Of ImageNet, by which torchvision's network has its input normalised.
+# Of ImageNet; torchvision's network takes images normalised by them.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 LAYERS = tuple(
@@ -23,13 +25,13 @@ class VGG19(nn.Module):
     """The network up to one of its features: RGB (B, H, W, 3) in [0, 1] to (B, h, w, C).
 
     Attributes:
-        layer: `convB_I`, what convolution I of block B puts out, or `reluB_I`, the same behind its ReLU.
+        layer: `convB_I`, the output of convolution I of block B, or `reluB_I`, the same after its ReLU.
     """
 
     layer: str
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> jax.Array:
+    def __call__(self, image: Float[AnyArray, "b h w 3"]) -> Float[Array, "b h2 w2 c"]:
         x = shift_mean(image, _MEAN, -1) / jnp.asarray(_DEVIATION, image.dtype)[None, None, None, :]
         for block, (count, channels) in enumerate(zip(_CONVOLUTIONS, _CHANNELS, strict=True), start=1):
             for i in range(1, count + 1):
@@ -44,7 +46,7 @@ class VGG19(nn.Module):
 
 
 def convolutions() -> list[tuple[str, int, tuple[int, ...]]]:
-    """Of each convolution its name, index among torchvision's `features` and shape there, (O, I, 3, 3)."""
+    """Name, index among torchvision's `features` and shape there, (O, I, 3, 3), of each convolution."""
     found, index, inputs = [], 0, 3
     for block, (count, channels) in enumerate(zip(_CONVOLUTIONS, _CHANNELS, strict=True), start=1):
         for i in range(1, count + 1):

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from wdsr_jax.models import has_batch_norm
-from wdsr_jax.models.convolution import training_convolutions
+from wdsr_jax.models import has_batch_norm, replace_fields
+from wdsr_jax.models.convolution import convolve_in_training
 from wdsr_jax.models.discriminator import Discriminator
 from wdsr_jax.training import step as steps
 from wdsr_jax.training.perceptual import load_vgg, perceptual_loss
@@ -143,7 +143,8 @@ def train_step(
     """
     if has_batch_norm(module):
         module = module.clone(axis_name=axis_name)
-    discriminator = discriminator.clone(axis_name=axis_name)
+    module = replace_fields(module, convolve=convolve_in_training)
+    discriminator = discriminator.clone(axis_name=axis_name, convolve=convolve_in_training)
     lr, hr = (batch[name].astype(jnp.float32) / 255 for name in ("lr", "hr"))
     rngs = {"dropout": jax.random.fold_in(jax.random.key(seed), state.step)}
 
@@ -159,31 +160,30 @@ def train_step(
     def mean(tree):
         return jax.lax.pmean(tree, axis_name) if axis_name else tree
 
-    with training_convolutions():
-        sr, pull, statistics = jax.vjp(generate, state.params, has_aux=True)
+    sr, pull, statistics = jax.vjp(generate, state.params, has_aux=True)
 
-        def discriminate(d_params):
-            real, fake = judge(d_params, hr), judge(d_params, sr)
-            d_loss, _ = adversarial_losses(real, fake, adversarial, axis_name)
-            return d_loss, (jnp.mean(jax.nn.sigmoid(real)), jnp.mean(jax.nn.sigmoid(fake)))
+    def discriminate(d_params):
+        real, fake = judge(d_params, hr), judge(d_params, sr)
+        d_loss, _ = adversarial_losses(real, fake, adversarial, axis_name)
+        return d_loss, (jnp.mean(jax.nn.sigmoid(real)), jnp.mean(jax.nn.sigmoid(fake)))
 
-        d_values, d_grads = mean(jax.value_and_grad(discriminate, has_aux=True)(state.d_params))
-        d_updates, d_opt_state = optimizer.update(d_grads, state.d_opt_state, state.d_params)
-        d_params = optax.apply_updates(state.d_params, d_updates)
+    d_values, d_grads = mean(jax.value_and_grad(discriminate, has_aux=True)(state.d_params))
+    d_updates, d_opt_state = optimizer.update(d_grads, state.d_opt_state, state.d_params)
+    d_params = optax.apply_updates(state.d_params, d_updates)
 
-        def compare(sr):
-            real = judge(d_params, hr) if adversarial == "relativistic" else jnp.zeros(())
-            parts = Weights(
-                adversarial=adversarial_losses(real, judge(d_params, sr), adversarial, axis_name)[1],
-                perceptual=jnp.zeros(())
-                if perceptual == "none"
-                else perceptual_loss(perceptual, vgg_params, sr, hr),
-                pixel=loss(sr, hr),
-            )
-            return sum(weight * part for weight, part in zip(weights, parts, strict=True)), parts
+    def compare(sr):
+        real = judge(d_params, hr) if adversarial == "relativistic" else jnp.zeros(())
+        parts = Weights(
+            adversarial=adversarial_losses(real, judge(d_params, sr), adversarial, axis_name)[1],
+            perceptual=jnp.zeros(())
+            if perceptual == "none"
+            else perceptual_loss(perceptual, vgg_params, sr, hr),
+            pixel=loss(sr, hr),
+        )
+        return sum(weight * part for weight, part in zip(weights, parts, strict=True)), parts
 
-        (value, parts), sr_grads = jax.value_and_grad(compare, has_aux=True)(sr)
-        (grads,) = pull(sr_grads)
+    (value, parts), sr_grads = jax.value_and_grad(compare, has_aux=True)(sr)
+    (grads,) = pull(sr_grads)
     value, parts, grads = mean((value, parts, grads))
 
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

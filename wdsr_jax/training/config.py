@@ -186,7 +186,7 @@ def check_config(config: ConfigDict) -> None:
             f"{batch_size}, which is {batch_size // devices}"
         )
     try:
-        module = create_model(config.model)
+        module = create_model(config.model, allow_import=True)
     except UserError as error:
         raise UserError(f"config.{error}") from None
     if parts > 1 and has_batch_norm(module):

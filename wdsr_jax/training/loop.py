@@ -20,7 +20,7 @@ from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.errors import UserError
 from wdsr_jax.evaluation import benchmark as evaluate
 from wdsr_jax.evaluation.examples import examples_of_pairs
-from wdsr_jax.models import count_trained, create_model
+from wdsr_jax.models import count_params, create_model
 from wdsr_jax.models.discriminator import Discriminator
 from wdsr_jax.system import distributed
 from wdsr_jax.training import adversarial as gan
@@ -92,7 +92,7 @@ def train_and_evaluate(
     logging.info("%d training images, %d for validation", len(train_pairs), len(val_pairs))
     examples = examples_of_pairs(val_pairs)
 
-    module = create_model(config.model)
+    module = create_model(config.model, allow_import=True)
     schedule = optim.learning_rate_schedule(
         train.schedule,
         learning_rate=train.learning_rate,
@@ -110,7 +110,7 @@ def train_and_evaluate(
         )
     create_state = functools.partial(create_state, optimizer=optimizer, ema=train.ema_decay > 0)
     shapes = jax.eval_shape(lambda: create_state(steps.init_params(module, train.seed)))
-    logging.info("%s parameters", f"{count_trained(shapes.params):,}")
+    logging.info("%s parameters", f"{count_params(shapes.params):,}")
     if not resumes:
         params = steps.init_params(module, train.seed)
         state = create_state(

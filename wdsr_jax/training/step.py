@@ -13,8 +13,8 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from wdsr_jax.image.resize import imresize_jax
-from wdsr_jax.models import fold_weight_norm, has_batch_norm
-from wdsr_jax.models.convolution import training_convolutions
+from wdsr_jax.models import fold_weight_norm, has_batch_norm, replace_fields
+from wdsr_jax.models.convolution import convolve_in_training
 from wdsr_jax.training.losses import shift_tolerant
 
 Batch = dict[str, jax.Array]  # "lr": uint8 (B, P, P, 3); "hr": uint8 (B, P r, P r, 3)
@@ -108,6 +108,7 @@ def train_step(
         if grad_accum * micro_batches > 1:
             raise ValueError("batch norm is of the whole batch: grad_accum and micro_batches must be 1")
         module = module.clone(axis_name=axis_name)
+    module = replace_fields(module, convolve=convolve_in_training)
     key = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def mean_loss(params, batch, key):
@@ -119,8 +120,7 @@ def train_step(
         for i, (lr, hr) in enumerate(zip(lrs, hrs, strict=True)):
             rngs = {"dropout": jax.random.fold_in(key, i)}
             lr = lr.astype(jnp.float32) / 255
-            with training_convolutions():
-                sr, measured = network.apply({"params": params}, lr, rngs=rngs, mutable=["batch_stats"])
+            sr, measured = network.apply({"params": params}, lr, rngs=rngs, mutable=["batch_stats"])
             outputs.append((sr, hr.astype(jnp.float32) / 255, lr))
         if shift:
             # For all micro-batches together: each of many shifts is a computation to compile.
