@@ -57,13 +57,13 @@ def rgb_to_y(image: np.ndarray) -> Float64[np.ndarray, "..."]:
     return red + green + blue + _LUMA_OFFSET
 
 
-def psnr(sr: np.ndarray, hr: np.ndarray, *, scale: int, protocol: str = "y") -> float:
+def psnr(sr: np.ndarray, hr: np.ndarray, *, scale: int | float, protocol: str = "y") -> float:
     """Peak signal-to-noise ratio, 10 log10(255^2 / MSE).
 
     Args:
         sr: (H, W, 3), or (H, W) grey (R = G = B); uint8, or float in [0, 255] to measure unrounded.
         hr: the truth, of the same shape, uint8 or float.
-        scale: the upscaling factor r; decides how much is shaved.
+        scale: the upscaling factor r, a whole number; decides how much is shaved.
         protocol: `y` (luma, shave r) or `ntire` (RGB, shave r + 6).
 
     Returns:
@@ -81,7 +81,7 @@ def psnr(sr: np.ndarray, hr: np.ndarray, *, scale: int, protocol: str = "y") -> 
     return math.inf if mse == 0 else 10 * math.log10(_PEAK**2 / mse)
 
 
-def ssim(sr: np.ndarray, hr: np.ndarray, *, scale: int, protocol: str = "y") -> float:
+def ssim(sr: np.ndarray, hr: np.ndarray, *, scale: int | float, protocol: str = "y") -> float:
     """Mean structural similarity of the luma, whatever the protocol; the protocol decides the shave.
 
     Gaussian window of 11x11, sigma 1.5, K1 = 0.01, K2 = 0.03, L = 255, in float64, over the positions where
@@ -149,7 +149,7 @@ def _check_dtype(image: np.ndarray) -> None:
         raise ValueError(f"image must be uint8 or float in [0, 255], got {image.dtype}")
 
 
-def _shave_pair(sr, hr, scale: int, protocol: str, smallest: int) -> tuple[np.ndarray, np.ndarray]:
+def _shave_pair(sr, hr, scale: int | float, protocol: str, smallest: int) -> tuple[np.ndarray, np.ndarray]:
     """Checks both images and cuts the protocol's border off."""
     sr, hr = np.asarray(sr), np.asarray(hr)
     if protocol not in _EXTRA_SHAVE:
