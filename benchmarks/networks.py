@@ -9,8 +9,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import wdsr_jax
-from wdsr_jax.summary import OUTPUT, layers
-from wdsr_jax.training import step as steps
+from wdsr_jax.models.cost import OUTPUT, layers
+from wdsr_jax.training.step import init_params
 
 WDSR_A = dict(name="wdsr_a", filters=32, blocks=16, expansion=4)
 WDSR_B = dict(name="wdsr_b", filters=32, blocks=16, expansion=6, low_rank_ratio=0.8)
@@ -30,7 +30,7 @@ def title(model: Mapping[str, Any]) -> str:
 
 def draw_params(model: Mapping[str, Any], folded: bool = False) -> dict[str, np.ndarray]:
     """Initial parameters by path; `folded` multiplies the norm out."""
-    params = steps.init_params(wdsr_jax.create_model(model), 0)
+    params = init_params(wdsr_jax.create_model(model), 0)
     # Biases of 0 and outputs near the input would hide mistakes.
     params = jax.device_get(wdsr_jax.fold_weight_norm(params) if folded else params)
     random = np.random.default_rng(0)

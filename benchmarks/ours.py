@@ -10,10 +10,16 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 import wdsr_jax
-from wdsr_jax.inference.tiles import apply_padded, compiler_options, for_inference
-from wdsr_jax.training import optim
-from wdsr_jax.training import step as steps
+from wdsr_jax.inference.network import apply_padded, compiler_options, fold_for_inference
 from wdsr_jax.training.losses import LOSSES
+from wdsr_jax.training.optim import create_optimizer, learning_rate_schedule
+from wdsr_jax.training.step import (
+    count_micro_batches,
+    create_state,
+    parallel_train_step,
+    replicate,
+    shard,
+)
 
 Arrays = Mapping[str, np.ndarray]  # parameters by their path, such as `block_0.expand.kernel`
 LEARNING_RATE = 1e-3
@@ -28,18 +34,18 @@ def stepping(
 ) -> Callable[[Arrays], jax.Array]:
     """The whole training step as `wdsr_jax.main` makes it: from a uint8 batch to the loss."""
     module, params = _network(model, params)
-    schedule = optim.learning_rate_schedule("piecewise", learning_rate=LEARNING_RATE, steps=10**6)
-    optimizer = optim.create_optimizer(schedule)
+    schedule = learning_rate_schedule("piecewise", learning_rate=LEARNING_RATE, steps=10**6)
+    optimizer = create_optimizer(schedule)
     if micro_batches is None:
-        micro_batches = steps.count_micro_batches(module, batch_size // jax.local_device_count())
-    step = steps.parallel_train_step(
+        micro_batches = count_micro_batches(module, batch_size // jax.local_device_count())
+    step = parallel_train_step(
         module=module, optimizer=optimizer, loss=LOSSES["l1"], seed=0, micro_batches=micro_batches
     )
-    state = steps.replicate(steps.create_state(params, optimizer, ema=False))
+    state = replicate(create_state(params, optimizer, ema=False))
 
     def call(batch: Arrays) -> jax.Array:
         nonlocal state
-        state, metrics = step(state, steps.shard(batch))
+        state, metrics = step(state, shard(batch))
         return jax.block_until_ready(metrics["loss"])
 
     return call
@@ -48,7 +54,7 @@ def stepping(
 def training(
     model: Mapping[str, Any], params: Arrays, batch: Arrays, micro_batches: int | None = None
 ) -> tuple[Callable[[], Any], np.ndarray]:
-    """That step on one batch over and over; computes the losses of the first steps."""
+    """That step on one batch over and over; computes the losses of the first"""
     step = stepping(model, params, len(batch["lr"]), micro_batches)
     return lambda: step(batch), np.asarray([float(step(batch)) for _ in range(3)])
 
@@ -59,7 +65,7 @@ def inference(
     """The network, jitted as `wdsr_jax.upscale` has it: float (1, H, W, 3) in, float (1, H r, W r, 3) out."""
     module, params = _network(model, params)
     dtype = module.dtype
-    module, params = for_inference(module, params)
+    module, params = fold_for_inference(module, params)
     module = module.clone(dtype=dtype)
     apply = jax.jit(functools.partial(apply_padded, module), compiler_options=compiler_options())
     lr = jnp.asarray(lr)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wdsr_jax.summary import markdown_table
+from wdsr_jax.system.tables import markdown_table
 
 OURS = "wdsr_jax"
 _OTHERS = ("PyTorch", "ONNX Runtime", "OpenVINO")

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import networks, report, rounds
 from benchmarks.compute import check_same
 from wdsr_jax.models import create_model
-from wdsr_jax.summary import OUTPUT, multiply_adds
+from wdsr_jax.models.cost import OUTPUT, multiply_adds
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,7 +1,82 @@
-"""PSNR and SSIM by the papers' protocols: see `evaluation/benchmark.py`."""
+"""Measures a network and bicubic on benchmark sets: PSNR and SSIM by the papers' protocols.
 
-from wdsr_jax.evaluation.benchmark import main
-from wdsr_jax.system.console import run_command
+python -m wdsr_jax.evaluate --model=bicubic|WORKDIR|FILE|NAME --scale=S [--shift=N] [--out=FILE.json]
+    DIR [DIR ...]
+
+Each DIR is a set: HR images alone (LR is made by MATLAB's bicubic), or with LR images beside them, in the
+naming of DIV2K (0001.png, 0001x2.png) or of SelfExSR (img_001_SRF_2_HR.png, img_001_SRF_2_LR.png). At scale 1
+LR images must be there (in folders HR and LR, say), and what is called bicubic is the LR image as it is.
+
+FILE.json gets `{"SET": {"bicubic": SCORES, "model": SCORES, "images": [{"name", "bicubic", "model"}, ...]}}`,
+where SCORES are `{"psnr_y", "ssim_y", "psnr_rgb", "ssim_ntire"}`: PSNR and SSIM by protocol `y`, then by
+protocol `ntire` (see `metrics`). A score that does not exist is null: the image is too small, or PSNR is
+infinite. With --model=bicubic the model is bicubic: "model" repeats "bicubic". Images that could not be read
+are in no average; "left_out" then has their names.
+
+--shift=N is for pairs that do not lie on each other, such as those of NTIRE 2018's realistic tracks. SCORES
+then have `psnr_shift` and `ssim_shift`, by protocol `ntire_shift` (see `alignment`): at the best of all
+shifts of up to N HR pixels, which is `shift_y` and `shift_x` (down and right from HR to SR). The table leaves
+out the SSIM of pairs as they are.
+"""
+
+import os
+from pathlib import Path
+
+from wdsr_jax.errors import UserError
+from wdsr_jax.system.console import ArgumentParser, run_command
+from wdsr_jax.system.files import check_writable
+
+
+def main() -> None:
+    """The command line; see the module's docstring."""
+    parser = ArgumentParser(
+        prog="python -m wdsr_jax.evaluate", description="PSNR and SSIM by the papers' protocols"
+    )
+    parser.add_argument("--model", required=True, help="bicubic, a workdir, a weights file or a shipped name")
+    parser.add_argument("--scale", required=True, type=int, help="upscaling factor")
+    parser.add_argument(
+        "--shift", default=0, type=int, metavar="N", help="for misaligned pairs: the best shift of N pixels"
+    )
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="one folder a set")
+    args = parser.parse_args()
+    if args.scale < 1:
+        raise UserError(f"--scale must be a whole number from 1 up, not {args.scale}")
+    if args.shift < 0:
+        raise UserError(f"--shift must be a whole number from 0 up, not {args.shift}")
+    if args.out:
+        check_writable(args.out, f"--out={args.out}")
+    folders = list(dict.fromkeys(map(os.path.normpath, args.folders)))
+    for folder in folders:
+        if not os.path.isdir(folder):
+            raise UserError(f"{folder}: {'not a folder' if os.path.exists(folder) else 'no such folder'}")
+
+    # Here, so that mistakes above are answered before JAX is imported.
+    from wdsr_jax.evaluation.benchmark import bicubic_as_model, evaluate, score_table, write_json
+    from wdsr_jax.evaluation.examples import examples_of_folders
+    from wdsr_jax.system.compilation import enable_compilation_cache
+    from wdsr_jax.weights.store import load_pretrained
+
+    enable_compilation_cache()
+    module, params = (None, None) if args.model == "bicubic" else load_pretrained(args.model)
+    if module is not None and module.scale != args.scale:
+        raise UserError(f"--scale={args.scale}: {args.model} is a model for x{module.scale}")
+    sets = examples_of_folders(folders, args.scale)
+    results = {
+        name: evaluate(examples, args.scale, module, params, shift=args.shift, label=name)
+        for name, examples in sets.items()
+    }
+    try:
+        if args.out:
+            write_json(args.out, bicubic_as_model(results) if module is None else results)
+    finally:
+        print(score_table(results, args.scale))
+
+
+def run() -> None:
+    """The command `wdsr-evaluate`."""
+    run_command(main)
+
 
 if __name__ == "__main__":
-    run_command(main)
+    run()

@@ -16,18 +16,14 @@ from wdsr_jax.data.dataset import dataset_from_files
 from wdsr_jax.data.degradation import translate
 from wdsr_jax.data.names import find_pairs
 from wdsr_jax.errors import UserError
-from wdsr_jax.evaluation import benchmark as module_under_test
-from wdsr_jax.evaluation.benchmark import (
+from wdsr_jax.evaluate import main
+from wdsr_jax.evaluation.benchmark import evaluate, score, score_table, super_resolve, write_json
+from wdsr_jax.evaluation.examples import (
+    MAX_SHAPES,
     Example,
-    evaluate,
     examples_of_folder,
     examples_of_pairs,
-    main,
-    markdown_table,
     padded_shapes,
-    score,
-    super_resolve,
-    write_json,
 )
 from wdsr_jax.image.metrics import psnr, ssim
 from wdsr_jax.image.resize import imresize
@@ -153,7 +149,7 @@ def test_many_sizes_take_few_compilations_and_give_what_whole_images_give(compil
     list(super_resolve(module, params, examples[:1]))
     compilations.clear()
     list(super_resolve(module, params, examples))
-    assert 2 <= len(compilations) <= module_under_test.MAX_SHAPES
+    assert 2 <= len(compilations) <= MAX_SHAPES
     assert_equal_to_whole_images(module, params, examples)
 
 
@@ -190,7 +186,7 @@ def test_padded_shapes_add_few_pixels():
     # Thousands of photographs of any size: still at once, and still few pixels.
     shapes = [tuple(size) for size in np.random.default_rng(0).integers(100, 500, (3000, 2)).tolist()]
     padded = padded_shapes(shapes)
-    assert len(set(padded)) == module_under_test.MAX_SHAPES
+    assert len(set(padded)) == MAX_SHAPES
     assert sum(h * w for h, w in padded) < 2 * sum(h * w for h, w in shapes)
 
 
@@ -295,7 +291,7 @@ def test_table_and_json_where_scores_are_missing_or_extreme(tmp_path):
         "Urban100 with a name of 40 characters....": {"bicubic": worst, "model": best, "images": [{}] * 100},
         "B": {"bicubic": best, "model": worst, "images": [{}], "left_out": ["x", "y"]},
     }
-    lines = markdown_table(results, 4).splitlines()
+    lines = score_table(results, 4).splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert rows[2][1:] == ["100", "0.50 / inf", "-0.0200 / 1.0000", "-3.00 / 100.00", "- / 1.0000"]
     assert rows[3][1:] == ["1 of 3", "inf / 0.50", "1.0000 / -0.0200", "100.00 / -3.00", "1.0000 / -"]

@@ -16,7 +16,8 @@ from tests.tiny import (  # the first three are fixtures
 )
 from wdsr_jax import reproduce
 from wdsr_jax.errors import UserError
-from wdsr_jax.experiments import plots as reproduce_plots
+from wdsr_jax.evaluation.examples import examples_of_folder
+from wdsr_jax.experiments import plots, runs
 from wdsr_jax.experiments.report import write_report
 from wdsr_jax.training.config import read_config
 
@@ -27,7 +28,7 @@ pytest.importorskip("matplotlib")
 # Which runs
 
 
-def differences(runs):
+def differences(planned):
     """The keys in which the configs of runs differ."""
     flat = [
         {
@@ -35,29 +36,29 @@ def differences(runs):
             for section, keys in run.config.to_dict().items()
             for key, value in keys.items()
         }
-        for run in runs
+        for run in planned
     ]
     return {key for key in flat[0] if len({str(config[key]) for config in flat}) > 1}
 
 
 @pytest.mark.parametrize(("budget", "seeds", "count"), [("full", 1, 15), ("cpu", 3, 18)])
 def test_blocks_differ_in_the_network_alone(budget, seeds, count):
-    runs = reproduce.plan("blocks", budget, seeds, read_config(f"configs/paper.py:{budget}"))
-    assert len({run.folder for run in runs}) == len(runs) == count
+    planned = runs.plan("blocks", budget, seeds, read_config(f"configs/paper.py:{budget}"))
+    assert len({run.folder for run in planned}) == len(planned) == count
     network = {"model.name", "model.filters", "model.expansion", "model.blocks"}
-    assert differences(runs) == network | ({"train.seed"} if seeds > 1 else set())
-    assert {run.config.model.norm for run in runs} == {"weight"}
-    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
-    assert {run.level for run in runs} == ({1, 3} if budget == "cpu" else {1, 3, 5, 8, 16})
+    assert differences(planned) == network | ({"train.seed"} if seeds > 1 else set())
+    assert {run.config.model.norm for run in planned} == {"weight"}
+    assert [run.seed for run in planned] == sorted(run.seed for run in planned)
+    assert {run.level for run in planned} == ({1, 3} if budget == "cpu" else {1, 3, 5, 8, 16})
 
 
 @pytest.mark.parametrize(("budget", "seeds", "count"), [("full", 1, 6), ("cpu", 2, 12)])
 def test_norms_differ_in_norm_and_rate_alone(budget, seeds, count):
-    runs = reproduce.plan("norms", budget, seeds, read_config(f"configs/paper.py:{budget}"))
-    assert len({run.folder for run in runs}) == len(runs) == count
+    planned = runs.plan("norms", budget, seeds, read_config(f"configs/paper.py:{budget}"))
+    assert len({run.folder for run in planned}) == len(planned) == count
     differ = {"model.norm", "train.learning_rate"}
-    assert differences(runs) == differ | ({"train.seed"} if seeds > 1 else set())
-    assert {(run.config.model.norm, run.config.train.learning_rate) for run in runs} == {
+    assert differences(planned) == differ | ({"train.seed"} if seeds > 1 else set())
+    assert {(run.config.model.norm, run.config.train.learning_rate) for run in planned} == {
         (norm, rate) for norm in ("weight", "batch", "none") for rate in (1e-4, 1e-3)
     }
 
@@ -72,24 +73,24 @@ def tiny(photos, image_cache, monkeypatch):
         "EDSR": dict(name="edsr", filters=4),
         "WDSR-A": dict(name="wdsr_a", filters=4, expansion=2),
     }
-    monkeypatch.setattr(reproduce, "_NETWORKS", networks)
-    monkeypatch.setattr(reproduce, "_BLOCKS", {"cpu": (1,)})
-    return reproduce.plan("blocks", "cpu", 1, tiny_config(photos, image_cache))
+    monkeypatch.setattr(runs, "_NETWORKS", networks)
+    monkeypatch.setattr(runs, "_BLOCKS", {"cpu": (1,)})
+    return runs.plan("blocks", "cpu", 1, tiny_config(photos, image_cache))
 
 
 @pytest.mark.usefixtures("compile_cache")
 @pytest.mark.slow
 def test_stopped_runs_go_on_and_finished_ones_are_not_made_again(tiny, tmp_path, monkeypatch, capsys):
-    train = reproduce.train_and_evaluate
+    train = runs.train_and_evaluate
     made = []
 
     def once(config, workdir):
         made.append(workdir.name)
         return 143 if len(made) == 2 else train(config, workdir)
 
-    monkeypatch.setattr(reproduce, "train_and_evaluate", once)
+    monkeypatch.setattr(runs, "train_and_evaluate", once)
     for code in (143, 0, 0):
-        assert reproduce.perform_all("blocks", "cpu", tiny, tmp_path, tmp_path / "out", {}) == code
+        assert runs.perform_all("blocks", "cpu", tiny, tmp_path, tmp_path / "out", {}) == code
         assert len(read_json(tmp_path / "out/blocks.json")) == (1 if code else 2)
     assert made == ["edsr-1-seed0", "wdsr-a-1-seed0", "wdsr-a-1-seed0"]
     assert "100% of all runs" in capsys.readouterr().err
@@ -101,9 +102,9 @@ def test_stopped_runs_go_on_and_finished_ones_are_not_made_again(tiny, tmp_path,
     assert result["scores"] == {"validation": {who: evaluation[who] for who in ("bicubic", "model")}}
 
     # A set that was not measured is, of the weights there are.
-    sets = {"more": reproduce.examples_of_folder(tiny[0].config.data.root, 2)}
-    monkeypatch.setattr(reproduce, "train_and_evaluate", train)
-    assert reproduce.perform_all("blocks", "cpu", tiny, tmp_path, tmp_path, sets) == 0
+    sets = {"more": examples_of_folder(tiny[0].config.data.root, 2)}
+    monkeypatch.setattr(runs, "train_and_evaluate", train)
+    assert runs.perform_all("blocks", "cpu", tiny, tmp_path, tmp_path, sets) == 0
     for run in tiny:
         assert read_json(tmp_path / "runs" / run.folder / "result.json")["scores"]["more"]["model"]["psnr_y"]
     assert "more, Y" in (tmp_path / "blocks.md").read_text()
@@ -115,15 +116,15 @@ def test_another_config_is_refused_and_damage_is_named(tiny, tmp_path):
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps({"diverged_at_step": 1}))
     (folder / "config.json").write_text(json.dumps(run.config.to_dict()))
-    assert reproduce.finished(tmp_path, run, {})
+    assert runs.finished(tmp_path, run, {})
     changed = run.config.to_dict()
     changed["train"]["steps"] = 7
     (folder / "config.json").write_text(json.dumps(changed))
     with pytest.raises(UserError, match=r"holds a run with another config: train\.steps"):
-        reproduce.finished(tmp_path, run, {})
+        runs.finished(tmp_path, run, {})
     (folder / "result.json").write_text("{")
     with pytest.raises(UserError, match=r"result\.json: damaged"):
-        reproduce.finished(tmp_path, run, {})
+        runs.finished(tmp_path, run, {})
 
 
 @pytest.mark.usefixtures("compile_cache")
@@ -131,7 +132,7 @@ def test_divergence_is_a_result(tiny, tmp_path):
     run = tiny[1]
     with run.config.unlocked():
         run.config.train.update(learning_rate=1e30, max_skipped=2, steps=50, eval_every=50, warmup_steps=0)
-    assert reproduce.perform(run, tmp_path, {}) == 0
+    assert runs.perform(run, tmp_path, {}) == 0
     result = read_json(tmp_path / "result.json")
     assert result["diverged_at_step"] >= 3 and result["scores"] == {}
     assert "1 of 1 diverged" in write_report("blocks", "cpu", [result], 1, tmp_path)
@@ -141,9 +142,9 @@ def test_other_mistakes_are_not_divergence(tiny, tmp_path, monkeypatch):
     def fail(config, workdir):
         raise UserError("disk full")
 
-    monkeypatch.setattr(reproduce, "train_and_evaluate", fail)
+    monkeypatch.setattr(runs, "train_and_evaluate", fail)
     with pytest.raises(UserError, match="disk full"):
-        reproduce.perform(tiny[0], tmp_path, {})
+        runs.perform(tiny[0], tmp_path, {})
     assert not (tmp_path / "result.json").exists()
 
 
@@ -262,7 +263,7 @@ def test_the_window_of_psnr_has_the_end_of_every_curve_but_of_those_that_diverge
 
     def bottom(**runs):
         groups = {(1.0, name): run for name, run in runs.items()}
-        return reproduce_plots._curves("norms", groups).axes[1].get_ylim()[0]
+        return plots._curves("norms", groups).axes[1].get_ylim()[0]
 
     assert bottom(weight=run(20, 33), batch=run(25, 32)) == 29  # 4 dB below the best
     assert bottom(weight=run(20, 33), batch=run(12, 28)) == 27.5

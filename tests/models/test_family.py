@@ -16,18 +16,19 @@ from flax.traverse_util import flatten_dict
 
 from tests.numpy_wdsr import random_params
 from tests.tiny import compile_cache  # noqa: F401 (a fixture)
-from wdsr_jax import summary
+from wdsr_jax import evaluate
 from wdsr_jax.data.dataset import Images, dataset_from_images
 from wdsr_jax.errors import UserError
-from wdsr_jax.evaluation import benchmark as evaluate
-from wdsr_jax.evaluation.benchmark import Example, super_resolve
+from wdsr_jax.evaluation.benchmark import super_resolve
+from wdsr_jax.evaluation.examples import Example
 from wdsr_jax.export import to_stablehlo
 from wdsr_jax.image.files import read_image, write_image
 from wdsr_jax.image.metrics import psnr
 from wdsr_jax.image.pixels import dihedral, to_float, to_uint8, undo_dihedral
 from wdsr_jax.image.resize import imresize
-from wdsr_jax.inference.tiles import apply_padded, for_inference, upscale
-from wdsr_jax.models import count_params, create_model, fold_weight_norm, has_batch_norm
+from wdsr_jax.inference.network import apply_padded, fold_for_inference
+from wdsr_jax.inference.tiles import upscale
+from wdsr_jax.models import cost, count_params, create_model, fold_weight_norm, has_batch_norm
 from wdsr_jax.models.resampling import Bicubic
 from wdsr_jax.photo import command as upscale_command
 from wdsr_jax.training import step as steps
@@ -118,7 +119,7 @@ def test_number_of_trainable_scalars(fields, count):
     module = create_model(fields)
     params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
     assert count_params(params) == count
-    assert summary.parameters(module) == count
+    assert cost.parameters(module) == count
 
 
 def test_srcnn_of_one_channel_has_the_weights_that_the_paper_counts():
@@ -158,7 +159,7 @@ def test_folding_changes_no_output(name, norm):
         return
     module = model(name, scale=1 if name == "edrn" else 2, norm=norm)
     params, lr = random_params(module), noise(2, 8, 7, 3)
-    plain, folded = for_inference(module, params)
+    plain, folded = fold_for_inference(module, params)
     leaves = {leaf.split(".")[-1] for leaf in flatten_dict(folded, sep=".")}
     assert leaves - {"slope"} == {"kernel", "bias"} | ({"scale"} if name == "edrn" else set())
     expected = apply(module, params, lr)
@@ -212,7 +213,7 @@ def test_edrn_sees_the_whole_image():
     first, other = (apply(module, params, image)[0, 0, 0] for image in (lr, far))
     assert np.abs(first - other).max() > 1e-7
     assert module.radius is None
-    assert summary.receptive_fields(module) == {}
+    assert cost.receptive_fields(module) == {}
 
 
 def test_edrn_upscales_images_whole():
@@ -254,7 +255,7 @@ def test_edrn_is_measured_at_the_size_of_each_image():
 
 def test_edrn_trains_batch_norm_and_weight_norm():
     module = model("edrn", 1)
-    assert has_batch_norm(module) and not has_batch_norm(for_inference(module, random_params(module))[0])
+    assert has_batch_norm(module) and not has_batch_norm(fold_for_inference(module, random_params(module))[0])
     optimizer = create_optimizer(lambda _: 1e-3)
     state = steps.create_state(random_params(module), optimizer, ema=False)
     rng = np.random.default_rng(0)
@@ -307,7 +308,7 @@ def test_stablehlo_computes_the_same(name):
 
 
 def test_multiply_adds_of_layers_that_change_the_resolution():
-    found = {layer.name: layer for layer in summary.layers(model("edrn", 1, filters=64))}
+    found = {layer.name: layer for layer in cost.layers(model("edrn", 1, filters=64))}
     pixels = 1280 * 720
     assert found["head"].multiply_adds == 27 * 64 * pixels
     assert found["encoder_0"].multiply_adds == 9 * 64 * 128 * pixels / 4  # once a pixel of its output
@@ -315,15 +316,15 @@ def test_multiply_adds_of_layers_that_change_the_resolution():
     assert found["decoder_1"].multiply_adds == 9 * 128 * 64 * pixels / 4  # once a pixel of its input
     assert found["decoder_1"].activations == 64 * pixels
     assert found["level_0_group_0.block_0.attention.squeeze"].multiply_adds == 256 * 16
-    assert summary.multiply_adds(model("srcnn_915", 3, filters=64)) == 20_000 * pixels
+    assert cost.multiply_adds(model("srcnn_915", 3, filters=64)) == 20_000 * pixels
 
 
 @pytest.mark.parametrize("name", ["srcnn_955", "srresnet", "rdn"])
 def test_receptive_fields_end_at_the_radius(name):
     module = model(name, 2)
-    fields = summary.receptive_fields(module)
+    fields = cost.receptive_fields(module)
     assert list(fields.values())[-1] == 2 * module.radius + 1
-    assert list(fields) == [layer.name for layer in summary.layers(module)]
+    assert list(fields) == [layer.name for layer in cost.layers(module)]
 
 
 # --- what is refused ------------------------------------------------------------------------------

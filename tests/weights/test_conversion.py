@@ -17,7 +17,8 @@ from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from tests.weights.torch_writer import NEEDS_TORCH, Bomb, torch_bytes
 from wdsr_jax.data.sample import sample_files
 from wdsr_jax.errors import UserError
-from wdsr_jax.evaluation.benchmark import evaluate, examples_of_folder
+from wdsr_jax.evaluation.benchmark import evaluate
+from wdsr_jax.evaluation.examples import examples_of_folder
 from wdsr_jax.image.files import read_image
 from wdsr_jax.models import create_model, fold_weight_norm
 from wdsr_jax.models.layers import DIV2K_MEAN

@@ -23,13 +23,13 @@ def check_plots() -> None:
 def draw(
     experiment: str,
     groups: Mapping[tuple[float, str], Sequence[dict[str, Any]]],
-    paper: Mapping[str, Mapping[int, float]],
+    paper: Mapping[str, Mapping[float, float]],
 ) -> dict[str, dict[str, bytes]]:
     """The figures of an experiment.
 
     Args:
         experiment: `blocks` or `norms`.
-        groups: results (see `reproduce.perform`) by level and variant, one a seed.
+        groups: results (see `runs.perform`) by level and variant, one a seed.
         paper: PSNR that the paper has, by variant and level.
 
     Returns:

@@ -7,14 +7,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from wdsr_jax.errors import UserError
 from wdsr_jax.evaluation.benchmark import Scores
-from wdsr_jax.experiments import plots as reproduce_plots
-from wdsr_jax.summary import markdown_table
-from wdsr_jax.system.files import write_whole
+from wdsr_jax.experiments import plots
+from wdsr_jax.system.files import path_errors, write_whole
+from wdsr_jax.system.tables import markdown_table
 
 # PSNR in dB on DIV2K's validation images, x2, by residual blocks (the paper, table 1 of its repository).
-PAPER = {
+PAPER: dict[str, dict[float, float]] = {
     "EDSR": {1: 33.210, 3: 34.043, 5: 34.284, 8: 34.457, 16: 34.61},
     "WDSR-A": {1: 33.323, 3: 34.163, 5: 34.388, 8: 34.541, 16: 34.77},
     "WDSR-B": {1: 33.434, 3: 34.205, 5: 34.409, 8: 34.536},
@@ -35,7 +34,7 @@ spread where every seed of one is above every seed of the other. The paper's fig
 budget. Diverged means that the loss stayed non-finite, or that a run ended {_DROP:g} dB below its own best.
 """
 
-Result = dict[str, Any]  # see `reproduce.perform`
+Result = dict[str, Any]  # see `runs.perform`
 Groups = dict[tuple[float, str], list[Result]]  # by level and variant: the seeds
 
 
@@ -45,7 +44,7 @@ def write_report(experiment: str, budget: str, results: Sequence[Result], planne
     Args:
         experiment: `blocks` or `norms`.
         budget: `full` or `cpu`.
-        results: of the runs made so far, see `reproduce.perform`.
+        results: of the runs made so far, see `runs.perform`.
         planned: how many runs there will be.
         out: folder.
 
@@ -55,10 +54,8 @@ def write_report(experiment: str, budget: str, results: Sequence[Result], planne
     Raises:
         UserError: the folder cannot be made, or a file not be written.
     """
-    try:
+    with path_errors(out, "cannot be made"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be made ({error.strerror})") from None
     groups: Groups = {}
     for result in sorted(results, key=lambda result: result["level"]):  # stable: variants keep their order
         groups.setdefault((result["level"], result["variant"]), []).append(result)
@@ -66,7 +63,7 @@ def write_report(experiment: str, budget: str, results: Sequence[Result], planne
     parts = [f"# {_TITLES[experiment]}", textwrap.fill(command + _setting(results, planned), 110)]
     parts += [_scores_table(experiment, groups)]
     parts += [_claims_table(experiment, groups), _FOOTNOTES.strip()]
-    for name, files in reproduce_plots.draw(experiment, groups, PAPER).items():
+    for name, files in plots.draw(experiment, groups, PAPER).items():
         for suffix, data in files.items():
             write_whole(out / f"{name}.{suffix}", data)
         parts.append(f"![{name.replace('_', ' ')}]({name}.png)")
@@ -96,7 +93,7 @@ def diverged(result: Result) -> bool:
 def values(group: Sequence[Result], name: str, metric: str, who: str = "model") -> list[float]:
     """A score on the set `name`, by seed; of the runs that have it."""
     scores: list[Scores] = [result["scores"].get(name, {}).get(who, {}) for result in group]
-    return [score[metric] for score in scores if score.get(metric) is not None]
+    return [value for score in scores if (value := score.get(metric)) is not None]
 
 
 def _setting(results: Sequence[Result], planned: int) -> str:
@@ -153,8 +150,8 @@ def _claims_table(experiment: str, groups: Groups) -> str:
     rows, right, beyond, count = [], 0, 0, 0
     for level in dict.fromkeys(level for level, _ in groups):
         for better, worse in _CLAIMS[experiment]:
-            pair = [groups.get((level, variant)) for variant in (better, worse)]
-            if not all(pair):
+            pair = [groups[level, variant] for variant in (better, worse) if (level, variant) in groups]
+            if len(pair) < 2:
                 continue
             row = [f"{better} - {worse}", f"{level:g}"]
             for column in columns:
@@ -164,8 +161,8 @@ def _claims_table(experiment: str, groups: Groups) -> str:
                     count, right = count + 1, right + (mean(above) > mean(below))
                     beyond += len(above) > 1 and len(below) > 1 and min(above) > max(below)
             if experiment == "blocks":
-                paper = [PAPER[variant].get(level) for variant in (better, worse)]
-                row.append(f"{paper[0] - paper[1]:+.3f}" if all(paper) else "-")
+                paper = [PAPER[variant][level] for variant in (better, worse) if level in PAPER[variant]]
+                row.append(f"{paper[0] - paper[1]:+.3f}" if len(paper) == 2 else "-")
             rows.append(row)
     level_name = {"blocks": "blocks", "norms": "learning rate"}[experiment]
     head = ["difference", level_name, *columns.values(), *(["the paper"] if experiment == "blocks" else [])]

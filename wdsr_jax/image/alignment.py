@@ -15,6 +15,8 @@ That N is free, and what is left out, are this project's choice: state N with ev
 against all places of HR is how PROBA-V was scored (https://kelvins.esa.int/proba-v-super-resolution/scoring).
 """
 
+from typing import Any
+
 import numpy as np
 from scipy.fft import next_fast_len
 
@@ -100,7 +102,8 @@ def _inside(image: np.ndarray, border: int) -> np.ndarray:
 
 def _correlate(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """sum of x[i, j, c] y[i + k, j + l, c] over i, j, c at [k, l], where `x` moved so far is inside `y`."""
-    shape = tuple(next_fast_len(n, real=True) for n in y.shape[:2])  # long enough for sums not to wrap around
+    # Long enough that the sums do not wrap around.
+    shape: list[Any] = [next_fast_len(n, real=True) for n in y.shape[:2]]
     spectrum = sum(
         np.conj(np.fft.rfft2(x[..., c], shape)) * np.fft.rfft2(y[..., c], shape) for c in range(x.shape[2])
     )

@@ -16,6 +16,7 @@ is 0.010 dB better at x2.
 import math
 
 import numpy as np
+from jaxtyping import Float64, Shaped
 
 _LUMA = np.array([65.481, 128.553, 24.966]) / 255  # BT.601, of R, G and B in [0, 255]
 _LUMA_OFFSET = 16.0
@@ -34,7 +35,7 @@ class TooSmallError(ValueError):
     """Too few pixels are left after shaving: the score does not exist, while others of the image may."""
 
 
-def rgb_to_y(image: np.ndarray) -> np.ndarray:
+def rgb_to_y(image: np.ndarray) -> Float64[np.ndarray, "..."]:
     """Luma of BT.601: (65.481 R + 128.553 G + 24.966 B) / 255 + 16.
 
     Args:
@@ -56,13 +57,13 @@ def rgb_to_y(image: np.ndarray) -> np.ndarray:
     return red + green + blue + _LUMA_OFFSET
 
 
-def psnr(sr: np.ndarray, hr: np.ndarray, *, scale: int, protocol: str = "y") -> float:
+def psnr(sr: np.ndarray, hr: np.ndarray, *, scale: int | float, protocol: str = "y") -> float:
     """Peak signal-to-noise ratio, 10 log10(255^2 / MSE).
 
     Args:
         sr: (H, W, 3), or (H, W) grey (R = G = B); uint8, or float in [0, 255] to measure unrounded.
         hr: the truth, of the same shape, uint8 or float.
-        scale: the upscaling factor r; decides how much is shaved.
+        scale: the upscaling factor r, a whole number; decides how much is shaved.
         protocol: `y` (luma, shave r) or `ntire` (RGB, shave r + 6).
 
     Returns:
@@ -80,7 +81,7 @@ def psnr(sr: np.ndarray, hr: np.ndarray, *, scale: int, protocol: str = "y") -> 
     return math.inf if mse == 0 else 10 * math.log10(_PEAK**2 / mse)
 
 
-def ssim(sr: np.ndarray, hr: np.ndarray, *, scale: int, protocol: str = "y") -> float:
+def ssim(sr: np.ndarray, hr: np.ndarray, *, scale: int | float, protocol: str = "y") -> float:
     """Mean structural similarity of the luma, whatever the protocol; the protocol decides the shave.
 
     Gaussian window of 11x11, sigma 1.5, K1 = 0.01, K2 = 0.03, L = 255, in float64, over the positions where
@@ -111,7 +112,9 @@ def ssim(sr: np.ndarray, hr: np.ndarray, *, scale: int, protocol: str = "y") -> 
     return float(total / (height * width))
 
 
-def _ssim_map(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _ssim_map(
+    x: Float64[np.ndarray, "h w"], y: Float64[np.ndarray, "h w"]
+) -> Float64[np.ndarray, "h-10 w-10"]:
     """SSIM at each valid position of (H, W): (H - 10, W - 10)."""
     mean_x, mean_y = _blur(x), _blur(y)
     product, squares = mean_x * mean_y, mean_x**2 + mean_y**2
@@ -120,7 +123,7 @@ def _ssim_map(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return ((2 * product + _C1) * (2 * covariance + _C2)) / ((squares + _C1) * (variances + _C2))
 
 
-def _blur(x: np.ndarray) -> np.ndarray:
+def _blur(x: Float64[np.ndarray, "h w"]) -> Float64[np.ndarray, "h-10 w-10"]:
     """Gaussian mean of the 11x11 window at each valid position, a one-dimensional pass an axis."""
     half = _WINDOW // 2
     weights = np.exp(-0.5 * (np.arange(-half, half + 1) / _SIGMA) ** 2)
@@ -136,7 +139,7 @@ def _blur(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _luma(image: np.ndarray) -> np.ndarray:
+def _luma(image: Shaped[np.ndarray, "h w *rgb"]) -> Float64[np.ndarray, "h w"]:
     """Luma of (H, W, 3), or of grey (H, W) taken as R = G = B."""
     return rgb_to_y(image) if image.ndim == 3 else image * _LUMA.sum() + _LUMA_OFFSET
 
@@ -146,7 +149,7 @@ def _check_dtype(image: np.ndarray) -> None:
         raise ValueError(f"image must be uint8 or float in [0, 255], got {image.dtype}")
 
 
-def _shave_pair(sr, hr, scale: int, protocol: str, smallest: int) -> tuple[np.ndarray, np.ndarray]:
+def _shave_pair(sr, hr, scale: int | float, protocol: str, smallest: int) -> tuple[np.ndarray, np.ndarray]:
     """Checks both images and cuts the protocol's border off."""
     sr, hr = np.asarray(sr), np.asarray(hr)
     if protocol not in _EXTRA_SHAVE:

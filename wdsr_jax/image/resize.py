@@ -13,18 +13,23 @@ and a pass is a sum of strided slices, one a tap.
 import math
 from fractions import Fraction
 from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 # NumPy's name of each border rule; older MATLAB replicates, newer MATLAB mirrors.
-_PAD_MODES = {"replicate": "edge", "symmetric": "symmetric"}
+_PAD_MODES: dict[str, Any] = {"replicate": "edge", "symmetric": "symmetric"}
 _BLOCK = 1 << 17  # source elements worked on at once: they stay in the processor's cache
-_MAX_UNROLLED = 16  # phases written out as slices in JAX; a crooked scale takes a matrix product instead
+_MAX_UNROLLED = 16  # phases written out as slices in JAX; a scale with more takes a matrix product
 
 
-def imresize(image: np.ndarray, scale: float | Fraction, *, border: str = "replicate") -> np.ndarray:
+def imresize(image: np.ndarray, scale: int | float | Fraction, *, border: str = "replicate") -> np.ndarray:
     """Resizes an image as MATLAB's `imresize(image, scale, "bicubic")` does.
 
     With `border="replicate"` the published LR files of Set5 and Set14 come out bit for bit.
@@ -64,7 +69,9 @@ def imresize(image: np.ndarray, scale: float | Fraction, *, border: str = "repli
 
 
 @partial(jax.jit, static_argnames=("scale", "border"))
-def imresize_jax(image: jax.Array, scale: float | Fraction, *, border: str = "replicate") -> jax.Array:
+def imresize_jax(
+    image: jax.Array, scale: int | float | Fraction, *, border: str = "replicate"
+) -> Float[Array, "... H W C"]:
     """`imresize` for float images as a JAX function: linear, differentiable, jitted.
 
     Args:
@@ -92,9 +99,7 @@ def imresize_jax(image: jax.Array, scale: float | Fraction, *, border: str = "re
     return result.astype(image.dtype)
 
 
-def resize_matrix(
-    length: int, scale: float | Fraction, *, border: str = "replicate"
-) -> "scipy.sparse.csr_array":  # noqa: F821
+def resize_matrix(length: int, scale: int | float | Fraction, *, border: str = "replicate") -> "csr_array":
     """One pass of `imresize` as a matrix: along an axis of `length` samples, resized = matrix @ samples.
 
     Args:
@@ -105,7 +110,7 @@ def resize_matrix(
     Returns:
         Sparse float64 (ceil(scale * length), length); its rows add up to 1.
     """
-    import scipy.sparse  # here, since it takes a tenth of a second and few need it
+    import scipy.sparse  # here, since importing it takes a tenth of a second and few need it
 
     scale = _fraction(scale)
     out_length = _out_length(length, scale)
@@ -123,7 +128,7 @@ def resize_matrix(
     return scipy.sparse.coo_array((weights, (rows, columns)), (out_length, length)).tocsr()  # adds up doubles
 
 
-def _fraction(scale: float | Fraction) -> Fraction:
+def _fraction(scale: int | float | Fraction) -> Fraction:
     """The factor as a fraction: 1/3 in floating point is meant to be a third."""
     if not math.isfinite(scale) or scale <= 0:
         raise ValueError(f"scale must be positive, got {scale}")
@@ -137,7 +142,7 @@ def _check_border(border: str) -> None:
         raise ValueError(f"border must be one of {', '.join(_PAD_MODES)}, got {border!r}")
 
 
-def _cubic(x: np.ndarray) -> np.ndarray:
+def _cubic(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Keys' kernel, a = -0.5, support [-2, 2]."""
     x = np.abs(x)
     inner = 1.5 * x**3 - 2.5 * x**2 + 1
@@ -180,7 +185,9 @@ def _exact_in_float32(phases) -> bool:
     return all((w * 2**15).is_integer() for _, weights in phases for w in weights)
 
 
-def _resize_rows(x: np.ndarray, scale: Fraction, border: str) -> np.ndarray:
+def _resize_rows(
+    x: Shaped[np.ndarray, "n columns"], scale: Fraction, border: str
+) -> Shaped[np.ndarray, "m columns"]:
     """Resizes axis 0 of (n, m), uint8 (rounded and clipped) or float64."""
     length, columns = x.shape
     out_length = _out_length(length, scale)

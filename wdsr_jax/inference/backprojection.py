@@ -48,7 +48,7 @@ def residual(sr: np.ndarray, lr: np.ndarray) -> tuple[float, float]:
 
 def _downscale(large: int, small: int) -> scipy.sparse.csr_array:
     """D of one axis, float32 (small, large)."""
-    return resize_matrix(large, Fraction(small, large)).astype(np.float32)
+    return scipy.sparse.csr_array(resize_matrix(large, Fraction(small, large)), dtype=np.float32)
 
 
 def _solve(downscale: scipy.sparse.csr_array, right: np.ndarray) -> np.ndarray:

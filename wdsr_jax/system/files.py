@@ -66,3 +66,22 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def check_writable(path: Path, argument: str) -> None:
+    """Finds out before an hour's work, not after it, that its results could not be written.
+
+    Args:
+        path: of the file to be written.
+        argument: what to call it in the message, such as `--out=FILE`.
+
+    Raises:
+        UserError: there is no such folder or it is read-only, or `path` is a folder.
+    """
+    with path_errors(argument):
+        if path.is_dir():
+            raise UserError(f"{argument}: is a folder; give the name of a file")
+        if not path.absolute().parent.is_dir():
+            raise UserError(f"{argument}: no such folder")
+        with tempfile.TemporaryFile(dir=path.absolute().parent):
+            pass

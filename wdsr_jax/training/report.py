@@ -6,7 +6,8 @@ from pathlib import Path
 import flax.linen as nn
 import numpy as np
 
-from wdsr_jax.evaluation.benchmark import Example, evaluate, markdown_table, super_resolve, write_json
+from wdsr_jax.evaluation.benchmark import evaluate, score_table, super_resolve, write_json
+from wdsr_jax.evaluation.examples import Example
 from wdsr_jax.image import panels as pictures
 from wdsr_jax.image.files import write_image
 from wdsr_jax.inference.tiles import upscale
@@ -54,7 +55,7 @@ def write_report(workdir: Path, examples: list[Example], network: nn.Module, shi
 
 def print_report(workdir: Path, scale: int) -> None:
     """Prints the table, and where the files of the run are."""
-    print(markdown_table(json.loads((workdir / _SCORES).read_text()), scale))
+    print(score_table(json.loads((workdir / _SCORES).read_text()), scale))
     print(f"\nBefore and after: {workdir / _PICTURE}")
     print(f"Scores by image:  {workdir / _SCORES}")
     print(f"Best weights:     {workdir / WORKDIR_FILE}")

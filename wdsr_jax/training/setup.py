@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from wdsr_jax.data import load_data
 from wdsr_jax.data.dataset import PairedDataset
-from wdsr_jax.evaluation.benchmark import Example, examples_of_pairs
+from wdsr_jax.evaluation.examples import Example, examples_of_pairs
 from wdsr_jax.models import count_params, create_model
 from wdsr_jax.models.discriminator import Discriminator
 from wdsr_jax.system import distributed

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from wdsr_jax.evaluation.benchmark import Example
+from wdsr_jax.evaluation.examples import Example
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.inference.tiles import for_inference
+from wdsr_jax.inference.network import fold_for_inference
 from wdsr_jax.system.files import write_whole
 from wdsr_jax.weights.files import check_export
 from wdsr_jax.weights.store import load_pretrained
@@ -110,7 +110,7 @@ def export(name_or_path: str | os.PathLike, file_format: str, path: str | os.Pat
 
 def _network(module: nn.Module, params: Any) -> Callable[[jax.Array], jax.Array]:
     """The network as inference computes it, a function of the image alone."""
-    module, params = for_inference(module, params)
+    module, params = fold_for_inference(module, params)
 
     def network(lr: jax.Array) -> jax.Array:
         with jax.default_matmul_precision("highest"):
