@@ -318,7 +318,7 @@ def prepared(tmp_path):
     return sorted(path.parent.name for path in (tmp_path / "data").rglob("1.0.0"))
 
 
-@pytest.mark.parametrize("signal", ["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize("signal", ["SIGKILL", pytest.param("SIGINT", marks=pytest.mark.ci)])
 def test_interrupted_generation(server, tmp_path, signal):
     script = child(tmp_path, KILL_AT_THIRD_IMAGE.replace("SIGNUM", signal))
     ended = subprocess.run(script, capture_output=True, text=True, timeout=60)
@@ -331,7 +331,7 @@ def test_interrupted_generation(server, tmp_path, signal):
     assert prepared(tmp_path) == ["hr", "realistic_wild_x4"]
 
 
-@pytest.mark.parametrize("where", ["download", "generation"])
+@pytest.mark.parametrize("where", [pytest.param("download", marks=pytest.mark.ci), "generation"])
 def test_full_disk(server, archives, tmp_path, where):
     """No file may grow beyond a limit: as on a full disk, writing fails in the midst of it."""
     if where == "generation":
