@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import termios
-import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -77,9 +76,8 @@ def archives(tmp_path_factory):
     return folder
 
 
-@contextlib.contextmanager
-def serve(folder: Path):
-    """An HTTP server on this machine: its address, and the files that it was asked for."""
+def serve_folder(serve, folder: Path):
+    """The address of a server of `folder`, and the files that it was asked for."""
     asked = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -89,12 +87,7 @@ def serve(folder: Path):
         def log_message(self, *args):
             asked.append(Path(self.path).name)
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/", asked
-        finally:
-            server.shutdown()
+    return serve(Handler) + "/", asked
 
 
 def write_checksums(path: Path, archives: Path, url: str) -> None:
@@ -103,13 +96,13 @@ def write_checksums(path: Path, archives: Path, url: str) -> None:
 
 
 @pytest.fixture
-def server(archives, tmp_path, monkeypatch):
+def server(archives, serve, tmp_path, monkeypatch):
     """The archives as if they were DIV2K's: the files that the server was asked for."""
-    with serve(archives) as (url, asked):
-        write_checksums(tmp_path / "checksums.tsv", archives, url)
-        monkeypatch.setattr(div2k, "URL", url)
-        monkeypatch.setattr(div2k, "CHECKSUMS", tmp_path / "checksums.tsv")
-        yield asked
+    url, asked = serve_folder(serve, archives)
+    write_checksums(tmp_path / "checksums.tsv", archives, url)
+    monkeypatch.setattr(div2k, "URL", url)
+    monkeypatch.setattr(div2k, "CHECKSUMS", tmp_path / "checksums.tsv")
+    return asked
 
 
 @pytest.fixture
@@ -228,20 +221,20 @@ def test_wrong_checksum(no_network, archives, tmp_path):
     assert_whole(div2k.load_div2k("bicubic", 2, "train", tmp_path), "bicubic", 2, "train")
 
 
-def test_truncated_on_the_server(archives, tmp_path, monkeypatch):
+def test_truncated_on_the_server(archives, serve, tmp_path, monkeypatch):
     """The server has less than the published size: no file comes of it, and the message says how much."""
     short = tmp_path / "short"
     shutil.copytree(archives, short)
     file = short / "DIV2K_train_HR.zip"
     size = file.stat().st_size
     monkeypatch.setattr(download, "PAUSE", 0)
-    with serve(short) as (url, _):
-        write_checksums(tmp_path / "checksums.tsv", archives, url)
-        file.write_bytes(file.read_bytes()[: size // 2])
-        monkeypatch.setattr(div2k, "URL", url)
-        monkeypatch.setattr(div2k, "CHECKSUMS", tmp_path / "checksums.tsv")
-        with pytest.raises(UserError, match=f"{url}{file.name}.*{size // 2} bytes, published were {size}"):
-            div2k.load_div2k("bicubic", 2, "train", tmp_path / "data")
+    url, _ = serve_folder(serve, short)
+    write_checksums(tmp_path / "checksums.tsv", archives, url)
+    file.write_bytes(file.read_bytes()[: size // 2])
+    monkeypatch.setattr(div2k, "URL", url)
+    monkeypatch.setattr(div2k, "CHECKSUMS", tmp_path / "checksums.tsv")
+    with pytest.raises(UserError, match=f"{url}{file.name}.*{size // 2} bytes, published were {size}"):
+        div2k.load_div2k("bicubic", 2, "train", tmp_path / "data")
     assert not list(tmp_path.rglob("*.array_record*")) and not list(tmp_path.rglob("*.part"))
 
 
