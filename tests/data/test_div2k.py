@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import termios
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ from tensorflow_datasets.core.download import checksums
 
 from wdsr_jax.data import div2k, download
 from wdsr_jax.errors import UserError
+from wdsr_jax.system.locks import lock_folder
 
 # What the real archives hold: folder, and file names after the number. Two HR images a split are enough.
 FOLDERS = {
@@ -337,6 +339,25 @@ def test_full_disk(server, archives, tmp_path, where):
     assert_whole(div2k.load_div2k("wild", 4, "train", tmp_path / "data"), "wild", 4, "train")
 
 
+def test_two_at_once_take_turns(server, tmp_path, caplog):
+    """In threads: a lock belongs to the file that was opened, so they exclude each other as processes do."""
+    caplog.set_level("INFO")
+    data = tmp_path / "data"
+    data.mkdir()
+    until = time.monotonic() + 60
+    with ThreadPoolExecutor(2) as pool:
+        with lock_folder(data, "wdsr_div2k.lock"):
+            tasks = [pool.submit(div2k.load_div2k, "wild", 4, "train", data) for _ in range(2)]
+            while caplog.text.count(f"Waiting for another process that prepares DIV2K in {data}") < 2:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            assert not server
+        for task in tasks:
+            assert_whole(task.result(), "wild", 4, "train")
+    assert len(server) == 4  # two archives for each of hr and wild
+
+
+@pytest.mark.ci
 def test_two_processes_at_once(server, tmp_path):
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(child(tmp_path), **streams) for _ in range(2)]
