@@ -1,4 +1,4 @@
-"""Mistakes of the user."""
+"""The one exception that commands show as a single line, without a traceback."""
 
 
 class UserError(Exception):

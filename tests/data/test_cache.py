@@ -4,7 +4,6 @@ import pickle
 import resource
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from absl import logging
 
 from wdsr_jax.data.cache import ImageCache, build_cache, content_key, hash_files
 from wdsr_jax.errors import UserError
-from wdsr_jax.system.files import default_cache_dir
 from wdsr_jax.system.pool import WORKERS
 
 SHAPES = [(5, 7), (1, 1), (40, 3), (16, 16), (2, 90)]
@@ -207,6 +205,7 @@ def test_processes_that_race_all_end_with_a_good_cache(tmp_path):
     build_cache(tmp_path, "damaged", names(30), image)
     truncate(tmp_path / "damaged")
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # its imports once, not in each process
     barrier = context.Barrier(3)
     processes = [context.Process(target=build_at, args=(tmp_path, barrier)) for _ in range(3)]
     for process in processes:
@@ -238,10 +237,3 @@ def test_a_missing_file_has_a_hash_too(tmp_path):
 def test_keys_tell_parts_apart():
     keys = [content_key("a", "b"), content_key("ab"), content_key("b", "a"), content_key("a", "b", 1)]
     assert len(set(keys)) == 4 and content_key("a", "b") == keys[0]
-
-
-def test_the_default_cache_dir_follows_xdg(monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert default_cache_dir() == Path("/somewhere/wdsr_jax")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_cache_dir() == Path.home() / ".cache" / "wdsr_jax"

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import termios
-import threading
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +24,7 @@ from tensorflow_datasets.core.download import checksums
 
 from wdsr_jax.data import div2k, download
 from wdsr_jax.errors import UserError
+from wdsr_jax.system.locks import lock_folder
 
 # What the real archives hold: folder, and file names after the number. Two HR images a split are enough.
 FOLDERS = {
@@ -77,9 +78,8 @@ def archives(tmp_path_factory):
     return folder
 
 
-@contextlib.contextmanager
-def serve(folder: Path):
-    """An HTTP server on this machine: its address, and the files that it was asked for."""
+def serve_folder(serve, folder: Path):
+    """The address of a server of `folder`, and the files that it was asked for."""
     asked = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -89,12 +89,7 @@ def serve(folder: Path):
         def log_message(self, *args):
             asked.append(Path(self.path).name)
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/", asked
-        finally:
-            server.shutdown()
+    return serve(Handler) + "/", asked
 
 
 def write_checksums(path: Path, archives: Path, url: str) -> None:
@@ -103,13 +98,13 @@ def write_checksums(path: Path, archives: Path, url: str) -> None:
 
 
 @pytest.fixture
-def server(archives, tmp_path, monkeypatch):
+def server(archives, serve, tmp_path, monkeypatch):
     """The archives as if they were DIV2K's: the files that the server was asked for."""
-    with serve(archives) as (url, asked):
-        write_checksums(tmp_path / "checksums.tsv", archives, url)
-        monkeypatch.setattr(div2k, "URL", url)
-        monkeypatch.setattr(div2k, "CHECKSUMS", tmp_path / "checksums.tsv")
-        yield asked
+    url, asked = serve_folder(serve, archives)
+    write_checksums(tmp_path / "checksums.tsv", archives, url)
+    monkeypatch.setattr(div2k, "URL", url)
+    monkeypatch.setattr(div2k, "CHECKSUMS", tmp_path / "checksums.tsv")
+    return asked
 
 
 @pytest.fixture
@@ -228,20 +223,20 @@ def test_wrong_checksum(no_network, archives, tmp_path):
     assert_whole(div2k.load_div2k("bicubic", 2, "train", tmp_path), "bicubic", 2, "train")
 
 
-def test_truncated_on_the_server(archives, tmp_path, monkeypatch):
+def test_truncated_on_the_server(archives, serve, tmp_path, monkeypatch):
     """The server has less than the published size: no file comes of it, and the message says how much."""
     short = tmp_path / "short"
     shutil.copytree(archives, short)
     file = short / "DIV2K_train_HR.zip"
     size = file.stat().st_size
     monkeypatch.setattr(download, "PAUSE", 0)
-    with serve(short) as (url, _):
-        write_checksums(tmp_path / "checksums.tsv", archives, url)
-        file.write_bytes(file.read_bytes()[: size // 2])
-        monkeypatch.setattr(div2k, "URL", url)
-        monkeypatch.setattr(div2k, "CHECKSUMS", tmp_path / "checksums.tsv")
-        with pytest.raises(UserError, match=f"{url}{file.name}.*{size // 2} bytes, published were {size}"):
-            div2k.load_div2k("bicubic", 2, "train", tmp_path / "data")
+    url, _ = serve_folder(serve, short)
+    write_checksums(tmp_path / "checksums.tsv", archives, url)
+    file.write_bytes(file.read_bytes()[: size // 2])
+    monkeypatch.setattr(div2k, "URL", url)
+    monkeypatch.setattr(div2k, "CHECKSUMS", tmp_path / "checksums.tsv")
+    with pytest.raises(UserError, match=f"{url}{file.name}.*{size // 2} bytes, published were {size}"):
+        div2k.load_div2k("bicubic", 2, "train", tmp_path / "data")
     assert not list(tmp_path.rglob("*.array_record*")) and not list(tmp_path.rglob("*.part"))
 
 
@@ -318,7 +313,7 @@ def prepared(tmp_path):
     return sorted(path.parent.name for path in (tmp_path / "data").rglob("1.0.0"))
 
 
-@pytest.mark.parametrize("signal", ["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize("signal", ["SIGKILL", pytest.param("SIGINT", marks=pytest.mark.ci)])
 def test_interrupted_generation(server, tmp_path, signal):
     script = child(tmp_path, KILL_AT_THIRD_IMAGE.replace("SIGNUM", signal))
     ended = subprocess.run(script, capture_output=True, text=True, timeout=60)
@@ -331,7 +326,7 @@ def test_interrupted_generation(server, tmp_path, signal):
     assert prepared(tmp_path) == ["hr", "realistic_wild_x4"]
 
 
-@pytest.mark.parametrize("where", ["download", "generation"])
+@pytest.mark.parametrize("where", [pytest.param("download", marks=pytest.mark.ci), "generation"])
 def test_full_disk(server, archives, tmp_path, where):
     """No file may grow beyond a limit: as on a full disk, writing fails in the midst of it."""
     if where == "generation":
@@ -344,6 +339,25 @@ def test_full_disk(server, archives, tmp_path, where):
     assert_whole(div2k.load_div2k("wild", 4, "train", tmp_path / "data"), "wild", 4, "train")
 
 
+def test_two_at_once_take_turns(server, tmp_path, caplog):
+    """In threads: a lock belongs to the file that was opened, so they exclude each other as processes do."""
+    caplog.set_level("INFO")
+    data = tmp_path / "data"
+    data.mkdir()
+    until = time.monotonic() + 60
+    with ThreadPoolExecutor(2) as pool:
+        with lock_folder(data, "wdsr_div2k.lock"):
+            tasks = [pool.submit(div2k.load_div2k, "wild", 4, "train", data) for _ in range(2)]
+            while caplog.text.count(f"Waiting for another process that prepares DIV2K in {data}") < 2:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            assert not server
+        for task in tasks:
+            assert_whole(task.result(), "wild", 4, "train")
+    assert len(server) == 4  # two archives for each of hr and wild
+
+
+@pytest.mark.ci
 def test_two_processes_at_once(server, tmp_path):
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(child(tmp_path), **streams) for _ in range(2)]

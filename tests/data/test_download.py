@@ -1,10 +1,8 @@
 """fetch against servers that cut the connection, know no ranges, refuse, or fall silent."""
 
-import contextlib
 import http.server
 import random
 import re
-import threading
 import time
 
 import pytest
@@ -15,12 +13,11 @@ from wdsr_jax.errors import UserError
 CONTENT = random.Random(0).randbytes(300_000)
 
 
-@contextlib.contextmanager
-def serve(script, ranges=True):
+def serve_script(serve, script, ranges=True):
     """A server whose answer to the n-th request follows `script[n]`; the last one is repeated.
 
     An answer is the HTTP status of an error, or the number of bytes to send before the connection is cut
-    (None: all), or "silent". Yields the address and the Range headers that came.
+    (None: all), or "silent". Returns the address and the Range headers that came.
     """
     asked = []
 
@@ -49,12 +46,7 @@ def serve(script, ranges=True):
         def log_message(self, *args):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/file.zip", asked
-        finally:
-            server.shutdown()
+    return serve(Handler) + "/file.zip", asked
 
 
 @pytest.fixture(autouse=True)
@@ -72,27 +64,28 @@ def small_and_quick(monkeypatch):
         ([1000, 503, None], [None, "bytes=1000-", "bytes=1000-"]),
     ],
 )
-def test_goes_on_where_it_stopped(tmp_path, script, asked):
-    with serve(script) as (url, came):
-        download.fetch(url, tmp_path / "file.zip", len(CONTENT))
+def test_goes_on_where_it_stopped(tmp_path, serve, script, asked):
+    url, came = serve_script(serve, script)
+    download.fetch(url, tmp_path / "file.zip", len(CONTENT))
     assert (tmp_path / "file.zip").read_bytes() == CONTENT
     assert came == asked
     assert [path.name for path in tmp_path.iterdir()] == ["file.zip"]
 
 
-def test_goes_on_in_a_later_run(tmp_path):
-    with serve([1000, 0]) as (url, _), pytest.raises(UserError, match=r"lost; 1000 of 300000 bytes"):
+def test_goes_on_in_a_later_run(tmp_path, serve):
+    url, _ = serve_script(serve, [1000, 0])
+    with pytest.raises(UserError, match=r"lost; 1000 of 300000 bytes"):
         download.fetch(url, tmp_path / "file.zip", len(CONTENT))
     assert [path.name for path in tmp_path.iterdir()] == ["file.zip.part"]
-    with serve([None]) as (url, came):
-        download.fetch(url, tmp_path / "file.zip", len(CONTENT))
+    url, came = serve_script(serve, [None])
+    download.fetch(url, tmp_path / "file.zip", len(CONTENT))
     assert (tmp_path / "file.zip").read_bytes() == CONTENT
     assert came == ["bytes=1000-"]
 
 
-def test_server_without_ranges_starts_again(tmp_path):
-    with serve([100_000, 200_000, None], ranges=False) as (url, _):
-        download.fetch(url, tmp_path / "file.zip", len(CONTENT))
+def test_server_without_ranges_starts_again(tmp_path, serve):
+    url, _ = serve_script(serve, [100_000, 200_000, None], ranges=False)
+    download.fetch(url, tmp_path / "file.zip", len(CONTENT))
     assert (tmp_path / "file.zip").read_bytes() == CONTENT
 
 
@@ -105,9 +98,10 @@ def test_server_without_ranges_starts_again(tmp_path):
         (["silent", 0], 4, r"1000 of 300000 bytes"),
     ],
 )
-def test_gives_up(tmp_path, monkeypatch, script, requests, message):
+def test_gives_up(tmp_path, serve, monkeypatch, script, requests, message):
     monkeypatch.setattr(download, "TIMEOUT", (1, 0.2))
-    with serve(script) as (url, came), pytest.raises(UserError, match=message) as caught:
+    url, came = serve_script(serve, script)
+    with pytest.raises(UserError, match=message) as caught:
         download.fetch(url, tmp_path / "file.zip", len(CONTENT))
     assert str(caught.value).startswith(url + ": ")
     assert len(came) == requests

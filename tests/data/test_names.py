@@ -10,8 +10,6 @@ from PIL import Image
 from wdsr_jax.data.names import PairFiles, check_pair_sizes, find_images, find_pairs, set_name
 from wdsr_jax.errors import UserError
 
-BENCHMARKS = Path(__file__).parents[3] / "shared/data/benchmarks"
-
 
 def make(root, *names, size=(8, 8)):
     """Writes a small image to each name; (width, height)."""
@@ -237,14 +235,14 @@ def test_set_names(tmp_path, monkeypatch):
     assert set_name(".") == "B100"
 
 
-@pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="the benchmark images are not here")
 @pytest.mark.parametrize(("name", "count"), [("Set5", 5), ("Set14", 14)])
-def test_the_benchmarks(name, count):
+def test_the_benchmarks(shared, name, count):
+    benchmarks = shared / "benchmarks"
     for scale in (2, 3, 4):
-        pairs = find_pairs(BENCHMARKS / name, scale)
+        pairs = find_pairs(benchmarks / name, scale)
         assert [pair.name for pair in pairs] == [f"img_{i:03}" for i in range(1, count + 1)]
-        assert pairs == find_pairs(BENCHMARKS / name / f"image_SRF_{scale}", scale)
+        assert pairs == find_pairs(benchmarks / name / f"image_SRF_{scale}", scale)
         check_pair_sizes(pairs, scale)
     with pytest.raises(UserError, match="scale 8; there are of scale 2, 3, 4"):
-        find_pairs(BENCHMARKS / name, 8)
-    assert len(find_pairs(BENCHMARKS, 2)) == 19
+        find_pairs(benchmarks / name, 8)
+    assert len(find_pairs(benchmarks, 2)) == 19

@@ -188,35 +188,46 @@ def test_worker_processes_deliver_the_same_and_end(pairs):
 PROGRAM = """
 import multiprocessing, sys, time
 from pathlib import Path
-from tests.data.test_pipeline import make_pairs
 from wdsr_jax.data.pipeline import training_batches
 
-if __name__ == "__main__":
-    pairs = make_pairs(Path(sys.argv[1]))
-    batches = training_batches(pairs, patch_size=12, batch_size=8, seed=3, workers=2)
+def start_worker(pairs):
+    batches = training_batches(pairs, patch_size=12, batch_size=8, seed=3, workers=1)
     for _ in range(3):
         next(batches)
     print(*[process.pid for process in multiprocessing.active_children()], flush=True)
-    if sys.argv[2] == "close":
+    return batches
+
+if __name__ == "__main__":
+    from tests.data.test_pipeline import make_pairs
+
+    pairs = make_pairs(Path(sys.argv[1]))
+    batches = start_worker(pairs)
+    if sys.argv[2] != "end":
         batches.close()
-    time.sleep(60 if sys.argv[2] == "sleep" else 0)
+    if sys.argv[2] == "killed":
+        batches = start_worker(pairs)
+        time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("how", ["sleep", "end", "close"])
-def test_workers_end_with_their_parent(tmp_path, how):
+@pytest.mark.parametrize(
+    "how", ["killed", *(pytest.param(how, marks=pytest.mark.ci) for how in ("end", "close"))]
+)
+def test_workers_end_with_their_iterator_and_with_their_parent(tmp_path, how):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, program, tmp_path / "cache", how]
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
-    with process:
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         pids = [int(pid) for pid in process.stdout.readline().split()]
-        assert len(pids) == 2
-        if how == "sleep":
+        assert len(pids) == 1
+        if how == "killed":
+            assert workers_end(pids)  # the first iterator is closed, while its parent goes on
+            pids = [int(pid) for pid in process.stdout.readline().split()]
+            assert len(pids) == 1
             process.kill()
-        assert process.wait(30) == (-signal.SIGKILL if how == "sleep" else 0)
+        assert process.wait(30) == (-signal.SIGKILL if how == "killed" else 0)
         if how == "close":  # whether one that does not close leaves shared memory behind, a race decides
             assert "leaked" not in process.stderr.read()
     assert workers_end(pids)

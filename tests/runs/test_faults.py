@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import os
 import random
 import resource
@@ -18,14 +19,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.runs.test_resume import batches_of, launch, state_of  # the second is a fixture
-from tests.tiny import (  # the first three are fixtures
-    compile_cache,
-    image_cache,
-    photos,
-    tiny_config,
-    write_photo,
-)
+from tests.runs.test_resume import batches_of, state_of
+from tests.tiny import tiny_config, write_photo
+from wdsr_jax.data import load_data
+from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.errors import UserError
 from wdsr_jax.models import create_model
 from wdsr_jax.training import checkpoints, loop
@@ -35,9 +32,7 @@ from wdsr_jax.training.workdir import start_workdir
 from wdsr_jax.weights.conversion import convert
 from wdsr_jax.weights.store import load_pretrained, save_weights
 
-__all__ = ["compile_cache", "image_cache", "launch", "photos"]
 ROOT = Path(__file__).parents[2]
-SHARED = Path(__file__).parents[3] / "shared/data"
 MODEL = {"name": "wdsr_a", "scale": 2, "filters": 4, "blocks": 1}
 
 
@@ -89,6 +84,7 @@ def test_a_second_run_in_one_workdir_is_refused(tmp_path):
         pass
 
 
+@pytest.mark.ci  # tests/system/test_locks.py has it for the lock by itself
 def test_the_lock_ends_with_its_process(tmp_path):
     code = "import sys, time; from pathlib import Path; from wdsr_jax.training.workdir import start_workdir\n"
     code += "with start_workdir(Path(sys.argv[1]), {}): print('locked', flush=True); time.sleep(60)"
@@ -102,6 +98,31 @@ def test_the_lock_ends_with_its_process(tmp_path):
         pass
 
 
+def damage_images(folder, cache):
+    (folder / "photo0.png").write_bytes(b"not an image any more")
+    (folder / "photo1.png").unlink()
+    write_photo(folder / "photo2.png", seed=77)
+    shutil.rmtree(cache)
+
+
+def test_images_that_change_or_go_change_no_batch(tmp_path, photos):
+    digests = []
+    for name in ("whole", "changed"):
+        folder, cache = tmp_path / f"photos-{name}", tmp_path / f"cache-{name}"
+        shutil.copytree(photos, folder)
+        dataset, _ = load_data("folder", scale=2, root=str(folder), cache_dir=cache)
+        batches = training_batches(dataset, patch_size=8, batch_size=4, seed=0)
+        digests.append(hashlib.sha256())
+        for i, batch in enumerate(itertools.islice(batches, 12)):
+            if i == 2 and name == "changed":
+                damage_images(folder, cache)
+            digests[-1].update(batch["lr"].tobytes() + batch["hr"].tobytes())
+        batches.close()
+        assert cache.exists() == (name == "whole")
+    assert digests[0].digest() == digests[1].digest()
+
+
+@pytest.mark.ci
 @pytest.mark.usefixtures("compile_cache")
 def test_images_that_change_or_go_while_training_change_nothing(tmp_path, photos, monkeypatch):
     """They have been decoded into the cache, which is mapped: even deleted it stays until the run ends."""
@@ -114,10 +135,7 @@ def test_images_that_change_or_go_while_training_change_nothing(tmp_path, photos
         def batches(*args, original=original, folder=folder, cache=cache, **options):
             for i, batch in enumerate(original(*args, **options)):
                 if i == 2 and "changed" in folder.name:
-                    (folder / "photo0.png").write_bytes(b"not an image any more")
-                    (folder / "photo1.png").unlink()
-                    write_photo(folder / "photo2.png", seed=77)
-                    shutil.rmtree(cache)
+                    damage_images(folder, cache)
                 yield batch
 
         monkeypatch.setattr(loop, "training_batches", batches)
@@ -225,19 +243,19 @@ def test_500_damaged_images_do_not_stop_the_cache(tmp_path):
         assert (path.stem in used) or (path.name in result.stderr), path.name
 
 
-def weight_files(folder: Path) -> dict[str, bytes]:
+def weight_files(folder: Path, shared: Path) -> dict[str, bytes]:
     module = create_model(MODEL)
     save_weights(folder / "own.safetensors", MODEL, init_params(module, 0))
     files = {".safetensors": (folder / "own.safetensors").read_bytes()}
-    for path in (SHARED / "weights").glob("*"):
+    for path in (shared / "weights").glob("*"):
         files["".join(path.suffixes[-2:]) if path.suffix == ".tar" else path.suffix] = path.read_bytes()
     return files
 
 
 @pytest.mark.slow
-def test_200_damaged_weight_files(tmp_path):
+def test_200_damaged_weight_files(tmp_path, shared):
     """Converted and loaded, or refused in one line that names the file; the memory is bounded."""
-    files, rng = weight_files(tmp_path), random.Random(5)
+    files, rng = weight_files(tmp_path, shared), random.Random(5)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused = 0
     for i in range(200):

@@ -179,3 +179,20 @@ def test_the_container_has_what_is_required():
     for requirement in required:
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
     assert pins["jax"] == pins["jaxlib"] == pins["jax-cuda13-plugin"]
+
+
+def test_local_processes_say_what_they_would_do():
+    out = run(
+        LAUNCH / "local_processes.sh", "--dry-run", "2", "--config=a b.py", "--workdir=run", PORT="1234"
+    ).stdout
+    assert out.splitlines() == [
+        "python -m wdsr_jax.main --config=a\\ b.py --workdir=run "
+        f"--coordinator=localhost:1234 --processes=2 --process={i} "
+        for i in range(2)
+    ]
+
+
+@pytest.mark.parametrize("count", ["", "0", "two"])
+def test_local_processes_want_a_number(count):
+    result = run(LAUNCH / "local_processes.sh", count)
+    assert result.returncode == 2 and result.stderr.startswith("usage: ")

@@ -1,4 +1,4 @@
-"""LR/HR pairs over two image caches: what every source of training data ends in."""
+"""LR/HR pairs over two image caches: the form of every source of training and validation data."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -153,7 +153,7 @@ def dataset_from_files(
     Raises:
         UserError: see `dataset_from_images`; LR files where they are to be made by `degradation`.
     """
-    names = {}  # of each HR file: one HR may have several LR
+    names: dict[Path, str] = {}  # of the HR files: one HR may have several LR
     for file in files:
         names.setdefault(file.hr, file.name)
     position = {path: i for i, path in enumerate(names)}

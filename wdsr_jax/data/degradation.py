@@ -1,16 +1,16 @@
-"""LR as a poor camera sees HR: blur, shift, noise and JPEG, after NTIRE 2018's realistic tracks.
+"""LR as a poor camera records it: blur, shift, noise and JPEG, after NTIRE 2018's realistic tracks.
 
 The LR of these tracks suffers from motion blur, Poisson noise and pixel shifts; mildly in `mild`, more in
 `difficult`, and from image to image differently in `wild` (Xu et al., "Unified Dynamic Convolutional Network
-for Super-Resolution with Variational Degradations", CVPR 2020, arXiv:2004.06965, on DIV2K). Their numbers not
-being at hand, those of `PRESETS` are this project's own choice, and so is a turned Gaussian for motion blur.
-Gaussian noise and JPEG are beyond these tracks; no preset has them.
+for Super-Resolution with Variational Degradations", CVPR 2020, arXiv:2004.06965, on DIV2K). Their numbers
+were not available: those of `PRESETS` are this project's own choice, and so is a rotated Gaussian for motion
+blur. Gaussian noise and JPEG are not part of these tracks; no preset has them.
 
 In this order: blur and shift of HR, MATLAB's bicubic, Poisson noise, Gaussian noise, rounding to uint8, JPEG.
 The shift comes before the downscaling so that one of whole HR pixels is exact; with the blur it commutes.
 
 LR is a pure function of HR's pixels, the scale and the settings, seed included: other images, their order and
-names do not matter. The random numbers are those of `RandomState`, which NumPy has promised to keep.
+names do not matter. The random numbers are those of `RandomState`, whose stream NumPy keeps for good.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ class Degradation(NamedTuple):
 
     Attributes:
         blur: standard deviations of a Gaussian along its two axes, HR pixels, each drawn by itself, the axes
-            turned by a random angle; equal ends make it round.
+            turned by a random angle; with equal ends the blur is isotropic.
         shift: whole HR pixels that each axis is moved by at most, either way.
         subpixel: HR pixels that each axis is moved by beyond that, either way; up to 0.5.
         poisson: photons that white stands for: the fewer, the noisier; 0 for no such noise.

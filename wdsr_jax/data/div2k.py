@@ -7,13 +7,13 @@ The archives (4 GB for `hr`, 0.1 to 1.1 GB for a track) are kept in `DATA_DIR/do
 firewall, put the files of https://data.vision.ee.ethz.ch/cvl/DIV2K/ there by hand, under their own names:
 they are checked and used instead of a download. Once the data is prepared they may be deleted.
 
-Why not all of it is left to tensorflow-datasets (4.9.10):
+Three things are not left to tensorflow-datasets (4.9.10):
 - A `GeneratorBasedBuilder` sorts its examples in temporary files, written by TensorFlow, as soon as a split
   has more than 1000 MiB (`core/shuffle.py`); `hr` and `realistic_wild_x4` have. A `ShardBasedBuilder` writes
   its examples straight away, in the order in which they come.
 - Its extractor writes by TensorFlow. The PNG files are taken from the archives as they are needed, which also
   spares their space on the disk.
-- Its downloader asks a closed port for three minutes, waits for a silent server for ever, starts each time
+- Its downloader asks a closed port for three minutes, waits without end for a silent server, starts each time
   from the first byte, and after Ctrl-C goes on to the end of the file. `download.fetch` puts the archives
   where tensorflow-datasets looks for files downloaded by hand, and there it checks their SHA-256.
 """
@@ -197,12 +197,12 @@ def _prepare(config: str, data_dir: str | None) -> WdsrDiv2k:
         return builder
     root = Path(builder.data_dir_root)
 
-    def say_so() -> None:
+    def log_waiting() -> None:
         logging.info("Waiting for another process that prepares DIV2K in %s", root)
 
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with lock_folder(root, "wdsr_div2k.lock", on_busy=say_so) as alone:
+        with lock_folder(root, "wdsr_div2k.lock", on_busy=log_waiting) as alone:
             builder = make()
             if not builder.data_path.exists():
                 if alone:  # what a killed process left behind; what an exception leaves, tfds removes

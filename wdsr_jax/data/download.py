@@ -1,4 +1,4 @@
-"""Fetches a large file over HTTP: goes on where it stopped, shows progress, never waits for ever."""
+"""Fetches a large file over HTTP: resumes where it stopped, shows progress, gives up on a silent server."""
 
 import os
 import time

@@ -190,7 +190,7 @@ def _start_worker(index: int, count: int) -> None:
     assert parent is not None  # in a worker there is one
 
     def follow_parent() -> None:
-        parent.join()  # returns also when the parent is killed, and no clean-up of its own ran
+        parent.join()  # returns when the parent is killed, too, and has not cleaned up
         os._exit(0)
 
     threading.Thread(target=follow_parent, daemon=True).start()

@@ -41,7 +41,7 @@ class _Lines(logging.Handler):
 
 
 def _concerns_users(record: logging.LogRecord) -> bool:
-    # Orbax, Grain and tensorflow-datasets narrate what they do, warnings included. JAX warns of what users
+    # Orbax, Grain and tensorflow-datasets log each of their steps, some as warnings. JAX warns of what users
     # can mend, such as a GPU that it cannot use.
     least = logging.WARNING if record.name.startswith("jax") else logging.ERROR
     return record.pathname.startswith(_PACKAGE) or record.levelno >= least
@@ -61,12 +61,16 @@ def run_command(main: Callable[[], int | None]) -> None:
     """Runs `main` and exits with its code, None being 0.
 
     A `UserError` becomes one line on stderr and exit code 1, an interrupt 130. A reader that closes the pipe
-    early, such as `head`, ends the command in silence with 141, as SIGPIPE does in a shell.
+    early, such as `head`, ends the command in silence with 141, as SIGPIPE does in a shell. Other exceptions
+    pass, with their traceback.
+
+    Args:
+        main: the command; its result is the exit code.
     """
     try:
         set_up_logging()
         code = main() or 0
-        sys.stdout.flush()  # not at exit, where Python would report a closed pipe by a traceback
+        sys.stdout.flush()  # at exit Python would report a closed pipe by a traceback
     except UserError as error:
         print("error:", *str(error).splitlines(), file=sys.stderr)
         _leave_others()
@@ -78,11 +82,12 @@ def run_command(main: Callable[[], int | None]) -> None:
         if code == 130:
             print("interrupted", file=sys.stderr)
         sys.stderr.flush()
-        os._exit(code)  # at a usual exit JAX waits, perhaps for a minute, for what a device is computing
+        os._exit(code)  # a usual exit may wait a minute for what a device computes
     except BrokenPipeError:
+        # What is written at exit goes nowhere, and raises nothing.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
-            os.dup2(nowhere, stream.fileno())  # for what is written yet at exit
+            os.dup2(nowhere, stream.fileno())
         code = 141
     except Exception:
         _leave_others(traceback.format_exc())
@@ -92,7 +97,7 @@ def run_command(main: Callable[[], int | None]) -> None:
 
 def _leave_others(message: str = "") -> None:
     """Exits at once where other processes wait for this one: at a usual exit JAX would wait for them."""
-    jax = sys.modules.get("jax")  # not imported for this: many a command is done before it needs JAX
+    jax = sys.modules.get("jax")  # not imported for this: a command may end before it needs JAX
     if jax is not None and jax.distributed.is_initialized():
         print(message, end="", file=sys.stderr, flush=True)
         os._exit(1)

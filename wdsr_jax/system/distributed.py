@@ -1,4 +1,4 @@
-"""Several processes as one run: how they find each other, and what they do together.
+"""Several processes as one run: how they find each other, and the steps that they take together.
 
 A process is a host with all its devices, or a part of them. All run the same command; each trains on its
 share of every batch and measures its share of the validation images. The functions here are called by all
@@ -71,7 +71,7 @@ def initialize(coordinator: str | None, processes: int | None, process: int | No
         message = " ".join(str(error).split())[:200]
         raise UserError(f"{where} could not be reached within {_START_SECONDS} s ({message})") from None
     if not is_lead():
-        logging.set_verbosity(logging.WARNING)  # what happens to all is said once
+        logging.set_verbosity(logging.WARNING)  # the lead alone reports what happens in all processes
 
 
 def _is_one_of_several(environment: Mapping[str, str]) -> bool:
@@ -146,7 +146,7 @@ def gather(value: Any) -> list[Any]:
 
 @contextmanager
 def raise_on_all_processes() -> Iterator[None]:
-    """A UserError that one process raises in the `with` block is raised in all: none waits for it for ever.
+    """A UserError that one process raises in the `with` block is raised in all, so that none waits for it.
 
     All processes leave the block at the same time.
 

@@ -1,4 +1,4 @@
-"""How much memory is at hand."""
+"""How much memory is available."""
 
 from pathlib import Path
 
@@ -25,5 +25,5 @@ def device_memory() -> int:
     if devices[0].platform == "cpu":
         return host_memory() // len(devices)
     stats = [device.memory_stats() or {} for device in devices]
-    # Where a backend does not say, the smallest memory of any that is in use.
+    # 8 GiB where a backend does not tell: the smallest memory of the accelerators in use.
     return min(s.get("bytes_limit", 8 << 30) - s.get("bytes_in_use", 0) for s in stats)
