@@ -1,4 +1,4 @@
-"""Weights of other projects: into this package's files, and back to the official code.
+"""Converts weights of other projects to this package's files, and back to the official code.
 
 python -m wdsr_jax.convert SRC DST.safetensors [--mean=R,G,B] [--res-scale=X]
 python -m wdsr_jax.convert SRC DST.safetensors --to=torch
@@ -51,9 +51,8 @@ def main() -> None:
     parser = ArgumentParser(prog="python -m wdsr_jax.convert", description="Weights of other projects.")
     parser.add_argument("source", metavar="SRC", help="file of torch.save, Keras (.h5) or safetensors")
     parser.add_argument("destination", metavar="DST", help="file to write, .safetensors")
-    parser.add_argument(
-        "--mean", type=_parse_mean, metavar="R,G,B", help="what SRC subtracts from its input, in [0, 1]"
-    )
+    mean = "what SRC subtracts from its input, in [0, 1]"
+    parser.add_argument("--mean", type=_parse_mean, metavar="R,G,B", help=mean)
     parser.add_argument("--res-scale", type=float, metavar="X", help="factor of a block's output in SRC")
     parser.add_argument("--to", choices=["torch"], help="write the names of the official code of 2020")
     args = parser.parse_args()
@@ -73,5 +72,10 @@ def main() -> None:
         convert(args.source, args.destination, **hints)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command `wdsr-convert`."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -29,14 +29,12 @@ from wdsr_jax.system.files import check_writable
 
 def main() -> None:
     """The command line; see the module's docstring."""
-    parser = ArgumentParser(
-        prog="python -m wdsr_jax.evaluate", description="PSNR and SSIM by the papers' protocols"
-    )
+    summary = "PSNR and SSIM by the papers' protocols"
+    parser = ArgumentParser(prog="python -m wdsr_jax.evaluate", description=summary)
     parser.add_argument("--model", required=True, help="bicubic, a workdir, a weights file or a shipped name")
     parser.add_argument("--scale", required=True, type=int, help="upscaling factor")
-    parser.add_argument(
-        "--shift", default=0, type=int, metavar="N", help="for misaligned pairs: the best shift of N pixels"
-    )
+    shift = "for misaligned pairs: the best shift of up to N pixels"
+    parser.add_argument("--shift", default=0, type=int, metavar="N", help=shift)
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("folders", nargs="+", metavar="DIR", help="one folder a set")
     args = parser.parse_args()

@@ -42,5 +42,10 @@ def main() -> None:
     export(args.model, args.format, args.destination)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command `wdsr-export`."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -33,9 +33,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     several.add_argument("--processes", type=int, metavar="N", help="how many there are")
     several.add_argument("--process", type=int, metavar="I", help="which this is, from 0 to N - 1")
     known, rest = parser.parse_known_args(arguments)
+    example = "--config=configs/quickstart.py --workdir=runs/quickstart"
     for name in ("config", "workdir"):
         if not getattr(known, name):
-            example = "--config=configs/quickstart.py --workdir=runs/quickstart"
             raise UserError(f"--{name} is missing; try {example}")
     known.config = parse_config(known.config, rest)
     return known
@@ -74,5 +74,10 @@ def main() -> int:
         return train_and_evaluate(options.config, options.workdir, profile=options.profile)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The command `wdsr-train`."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    run()

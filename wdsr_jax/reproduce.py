@@ -47,10 +47,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
     # Here, so that mistakes above are answered before JAX is imported.
-    from wdsr_jax.training.config import override_all, read_config
+    from wdsr_jax.training.config import parse_config
 
-    config: Any = read_config(args.config or f"configs/paper.py:{args.budget}")
-    override_all(config, rest)
+    config: Any = parse_config(args.config or f"configs/paper.py:{args.budget}", rest)
 
     from wdsr_jax.data.names import set_name
     from wdsr_jax.evaluation.examples import examples_of_folder

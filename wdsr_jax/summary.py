@@ -47,10 +47,9 @@ def _print_all() -> None:
 
 
 def _print_network(path: str, overrides: list[str]) -> None:
-    from wdsr_jax.training.config import check_config, override_all, read_config
+    from wdsr_jax.training.config import check_config, parse_config
 
-    config: Any = read_config(path)
-    override_all(config, overrides)
+    config: Any = parse_config(path, overrides)
     check_config(config)
 
     from wdsr_jax.models import create_model

@@ -21,7 +21,6 @@ from wdsr_jax.data.dataset import Images, dataset_from_images
 from wdsr_jax.errors import UserError
 from wdsr_jax.evaluation.benchmark import super_resolve
 from wdsr_jax.evaluation.examples import Example
-from wdsr_jax.export import to_stablehlo
 from wdsr_jax.image.files import read_image, write_image
 from wdsr_jax.image.metrics import psnr
 from wdsr_jax.image.pixels import dihedral, to_float, to_uint8, undo_dihedral
@@ -34,6 +33,7 @@ from wdsr_jax.photo import command as upscale_command
 from wdsr_jax.training import step as steps
 from wdsr_jax.training.losses import l2
 from wdsr_jax.training.optim import create_optimizer
+from wdsr_jax.weights.exports import to_stablehlo
 from wdsr_jax.weights.store import load_pretrained, save_weights, start_from
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
