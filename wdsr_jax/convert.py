@@ -25,8 +25,7 @@ code of 2020 under its names:
 
     network.load_state_dict(safetensors.torch.load_file(DST))
 
-The optimiser's state is not in it. DST can be SRC again, as can any state dict of the official code or of
-WDSR-pytorch that was saved as safetensors.
+DST lacks the optimiser's state. It can be SRC again, as can any safetensors of the projects above.
 """
 
 import math
@@ -60,13 +59,13 @@ def main() -> None:
         raise UserError(f"{args.destination}: DST ends in .safetensors")
     hints = {"mean": args.mean, "res_scale": args.res_scale}
     hints = {name: value for name, value in hints.items() if value is not None}
-    if args.to == "torch" and hints:
+    if args.to and hints:
         raise UserError("--mean and --res-scale do not go with --to=torch: SRC says both")
-    check_conversion(args.source, args.destination, to_torch=args.to == "torch")
+    check_conversion(args.source, args.destination, to_torch=bool(args.to))
 
     from wdsr_jax.weights.conversion import convert, convert_to_torch  # now that the arguments are right: JAX
 
-    if args.to == "torch":
+    if args.to:
         convert_to_torch(args.source, args.destination)
     else:
         convert(args.source, args.destination, **hints)

@@ -33,10 +33,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     several.add_argument("--processes", type=int, metavar="N", help="how many there are")
     several.add_argument("--process", type=int, metavar="I", help="which this is, from 0 to N - 1")
     known, rest = parser.parse_known_args(arguments)
-    example = "--config=configs/quickstart.py --workdir=runs/quickstart"
-    for name in ("config", "workdir"):
+    for name, example in {"config": "configs/quickstart.py", "workdir": "runs/quickstart"}.items():
         if not getattr(known, name):
-            raise UserError(f"--{name} is missing; try {example}")
+            raise UserError(f"--{name} is missing; try --{name}={example}")
     known.config = parse_config(known.config, rest)
     return known
 

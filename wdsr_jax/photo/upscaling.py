@@ -28,6 +28,9 @@ def target_size(
 
     One of `scale`, `megapixels` and `width`/`height` is given; of the latter, a side that is not given
     follows from the photograph's proportions.
+
+    Raises:
+        ValueError: none of them is given.
     """
     if width or height:
         by_width, by_height = (width or math.inf) / size[1], (height or math.inf) / size[0]

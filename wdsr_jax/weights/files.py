@@ -14,7 +14,11 @@ _SHIPPED = Path(__file__).parents[1] / "pretrained"
 
 
 def list_pretrained() -> list[str]:
-    """Names of the weights that ship with the package, for `load_pretrained`."""
+    """The weights that ship with the package.
+
+    Returns:
+        Their names in order, for `load_pretrained`.
+    """
     return sorted(path.stem for path in _SHIPPED.glob("*.safetensors"))
 
 
