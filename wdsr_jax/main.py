@@ -3,8 +3,7 @@
 python -m wdsr_jax.main --config=configs/x4.py[:variant] --workdir=runs/x4 [--config.KEY=VALUE ...]
 """
 
-# What trains is imported in `main`: input workers import this file anew and would each hold all of it, and
-# mistakes in the arguments are answered before JAX is imported.
+# JAX is imported in `main`: input workers import this file, and mistakes are answered before.
 import argparse
 import os
 import re
@@ -33,9 +32,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     several.add_argument("--processes", type=int, metavar="N", help="how many there are")
     several.add_argument("--process", type=int, metavar="I", help="which this is, from 0 to N - 1")
     known, rest = parser.parse_known_args(arguments)
-    for name, example in {"config": "configs/quickstart.py", "workdir": "runs/quickstart"}.items():
-        if not getattr(known, name):
-            raise UserError(f"--{name} is missing; try --{name}={example}")
+    if missing := [name for name in ("config", "workdir") if not getattr(known, name)]:
+        example = "--config=configs/quickstart.py --workdir=runs/quickstart"
+        raise UserError(f"--{missing[0]} is missing; try {example}")
     known.config = parse_config(known.config, rest)
     return known
 
