@@ -1,4 +1,8 @@
-"""Settings and fixtures of all tests: no silent rank promotion, two CPU devices, their own cache folder."""
+"""Settings and fixtures of all tests.
+
+No array changes its rank or dtype in silence, and shapes in annotations are checked at run time. There are
+two CPU devices, and a cache folder of the tests' own.
+"""
 
 import http.server
 import os
@@ -13,11 +17,26 @@ os.environ.setdefault("NPROC", "4")
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from jaxtyping import install_import_hook
 
 from tests.tiny import write_photo
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+install_import_hook(
+    [
+        "wdsr_jax.image.metrics",
+        "wdsr_jax.inference",
+        "wdsr_jax.models",
+        "wdsr_jax.training.adversarial",
+        "wdsr_jax.training.losses",
+        "wdsr_jax.training.perceptual",
+        "wdsr_jax.training.step",
+    ],
+    "beartype.beartype",
+)
 
 # Images and compiled programs that tests cache by default: not among those of whoever runs them.
 _cache = tempfile.TemporaryDirectory()

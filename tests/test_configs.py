@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax.errors import UserError
 from wdsr_jax.models import count_params, create_model
 from wdsr_jax.models.layers import STATISTICS

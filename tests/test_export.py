@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from tests import numpy_wdsr
-from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from tests.weights.test_exports import network, noise, run_onnx, write_weights
 from wdsr_jax.data.sample import sample_files
 from wdsr_jax.errors import UserError

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import compile_cache, image_cache, photos, read_json  # the first three are fixtures
+from tests.tiny import read_json
 from wdsr_jax import main
 from wdsr_jax.errors import UserError
 from wdsr_jax.training import loop
 
-__all__ = ["compile_cache", "image_cache", "photos"]
 ROOT = Path(__file__).parents[1]
 
 
@@ -80,6 +79,7 @@ def test_a_run_with_workers_ends_by_itself(tmp_path, photos, image_cache, compil
     assert read_json(tmp_path / "config.json")["data"]["workers"] == 2
 
 
+@pytest.mark.ci
 def test_a_run_with_workers_that_fails_ends_by_itself(tmp_path, photos, image_cache, compile_cache):
     process = start(
         *(tmp_path, photos, image_cache, compile_cache, "--config.data.workers", "2"),

@@ -4,7 +4,6 @@ import sys
 
 import pytest
 
-from tests.tiny import compile_cache  # noqa: F401
 from wdsr_jax import summary
 from wdsr_jax.errors import UserError
 from wdsr_jax.models import cost, create_model

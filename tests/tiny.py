@@ -60,15 +60,3 @@ def read_events(path: Path) -> list[Event]:
 
 def read_json(path: Path):
     return json.loads(path.read_text())
-
-
-read_board = read_points  # until its users have moved
-
-
-def __getattr__(name):
-    """The fixtures that were here: for modules that still import them."""
-    if name in ("compile_cache", "photos", "image_cache"):
-        from tests import conftest
-
-        return getattr(conftest, name)
-    raise AttributeError(name)

@@ -45,8 +45,7 @@ def _widen_cpu_pool() -> None:
 
     forced = re.search(r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
     devices = int(forced[1]) if forced else getattr(jax.config, "jax_num_cpu_devices", 1)
-    threads = os.environ.get("NPROC", "")
-    threads = int(threads) if threads.isdecimal() else os.cpu_count() or 1
+    threads = int(os.environ["NPROC"]) if os.environ.get("NPROC", "").isdecimal() else os.cpu_count() or 1
     if devices > 1:
         os.environ["NPROC"] = str(max(threads, 2 * devices))  # read when the devices are made, in `main`
 
@@ -65,9 +64,9 @@ def main() -> int:
     # Until the training loop takes signals over: unwinds, so that nothing half-written stays.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     enable_compilation_cache()
-    devices, hosts, batch_size = jax.devices(), jax.process_count(), options.config.data.batch_size
-    what = f"{len(devices)} x {devices[0].device_kind}, {hosts} process{'es' if hosts > 1 else ''}"
-    logging.info("%s, batches of %d", what, batch_size)
+    devices, hosts, batch = jax.devices(), jax.process_count(), options.config.data.batch_size
+    processes = f"{hosts} process{'es' if hosts > 1 else ''}"
+    logging.info("%d x %s, %s, batches of %d", len(devices), devices[0].device_kind, processes, batch)
     with distributed.explain_lost_process():
         return train_and_evaluate(options.config, options.workdir, profile=options.profile)
 

@@ -7,13 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from PIL import Image
 
-from tests.tiny import (  # the first three are fixtures
-    compile_cache,
-    image_cache,
-    photos,
-    read_json,
-    tiny_config,
-)
+from tests.tiny import read_json, tiny_config
 from wdsr_jax import reproduce
 from wdsr_jax.errors import UserError
 from wdsr_jax.evaluation.examples import examples_of_folder
@@ -21,7 +15,6 @@ from wdsr_jax.experiments import plots, runs
 from wdsr_jax.experiments.report import write_report
 from wdsr_jax.training.config import read_config
 
-__all__ = ["compile_cache", "image_cache", "photos"]
 pytest.importorskip("matplotlib")
 
 

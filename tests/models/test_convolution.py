@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tests.numpy_wdsr import random_params
-from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax.models import create_model, replace_fields
 from wdsr_jax.models.convolution import convolve, convolve_in_training, kernel_gradient
 from wdsr_jax.models.discriminator import Discriminator

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.tiny import compile_cache  # noqa: F401
 from wdsr_jax.models import cost, create_model
 
 pytestmark = pytest.mark.usefixtures("compile_cache")

@@ -15,7 +15,6 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.numpy_wdsr import random_params
-from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax import evaluate
 from wdsr_jax.data.dataset import Images, dataset_from_images
 from wdsr_jax.errors import UserError

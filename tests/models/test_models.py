@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from tests import numpy_wdsr
 from tests.numpy_wdsr import random_params
-from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax.errors import UserError
 from wdsr_jax.models import count_params, create_model, fold_weight_norm, model_keys
 from wdsr_jax.models.layers import normalise, pixel_shuffle

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tests.numpy_wdsr import random_params
-from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax import models
 from wdsr_jax.models import create_model, model_keys
 from wdsr_jax.models.srresnet import SRResNet

@@ -12,7 +12,6 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.numpy_wdsr import random_params
-from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax.models import create_model, fold_weight_norm
 from wdsr_jax.models.layers import DIV2K_MEAN, pixel_shuffle
 from wdsr_jax.training.losses import l1

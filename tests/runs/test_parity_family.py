@@ -12,7 +12,6 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.numpy_wdsr import random_params
-from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax.models import create_model, fold_weight_norm, replace_fields
 from wdsr_jax.training import step as steps
 from wdsr_jax.training.losses import l2

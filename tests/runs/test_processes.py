@@ -79,6 +79,7 @@ def assert_one_run_equals_another(a, b, steps=2 * MIDDLE):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), params, others)
 
 
+@pytest.mark.ci
 def test_two_processes_train_as_one(tmp_path, settings, launch_together):
     settings |= {"train.steps": 4, "train.eval_every": 4}
     two = launch_together("two", 2, 1)

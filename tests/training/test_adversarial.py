@@ -8,13 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests.tiny import (  # the first three are fixtures
-    compile_cache,
-    image_cache,
-    photos,
-    read_board,
-    tiny_config,
-)
+from tests.tiny import read_points, tiny_config
 from tests.training.test_loop import state_of, stop_before_step, terminate
 from tests.training.test_step import assert_close, assert_same_bits
 from wdsr_jax.errors import UserError
@@ -27,8 +21,6 @@ from wdsr_jax.training.config import check_config
 from wdsr_jax.training.loop import train_and_evaluate
 from wdsr_jax.training.losses import l1
 from wdsr_jax.weights.store import load_between, load_pretrained
-
-__all__ = ["compile_cache", "image_cache", "photos"]
 
 SIZE = 16
 GENERATOR = create_model(dict(name="srresnet", scale=2, filters=4, blocks=1))
@@ -72,8 +64,13 @@ def batch_of(seed, size=4):
 
 
 def start(optimizer=SGD):
-    params = steps.init_params(GENERATOR, 0)
-    return gan.create_state(params, optimizer, True, discriminator=JUDGE, size=SIZE, seed=3)
+    return initial_state(optimizer)()
+
+
+@functools.cache
+def initial_state(optimizer):
+    options = dict(discriminator=JUDGE, size=SIZE, seed=3)
+    return jax.jit(lambda: gan.create_state(steps.init_params(GENERATOR, 0), optimizer, True, **options))
 
 
 def options_of(adversarial="standard", **options):
@@ -101,7 +98,7 @@ def test_a_step_is_two_plain_gradients(adversarial):
     def d_loss(d_params):
         return gan.adversarial_losses(*logits(d_params, state.params), adversarial)[0]
 
-    value, grads = jax.value_and_grad(d_loss)(state.d_params)
+    value, grads = jax.jit(jax.value_and_grad(d_loss))(state.d_params)
     d_params = jax.tree.map(lambda p, g: p - 0.05 * g, state.d_params, grads)
     assert float(metrics["d_loss"]) == pytest.approx(float(value), rel=1e-5)
     assert_close(new.d_params, d_params, atol=1e-5)
@@ -110,10 +107,10 @@ def test_a_step_is_two_plain_gradients(adversarial):
         adversary = gan.adversarial_losses(*logits(d_params, params), adversarial)[1]
         return 0.5 * adversary + 2 * l1(generate(params)[0], hr)
 
-    value, grads = jax.value_and_grad(g_loss)(state.params)
+    value, grads = jax.jit(jax.value_and_grad(g_loss))(state.params)
     assert float(metrics["loss"]) == pytest.approx(float(value), rel=1e-5)
     params = jax.tree.map(lambda p, g: p - 0.05 * g, state.params, grads)
-    params = steps.put_statistics(params, generate(state.params)[1]["batch_stats"])
+    params = steps.put_statistics(params, jax.jit(generate)(state.params)[1]["batch_stats"])
     assert_close(new.params, params, atol=1e-5)
     assert float(metrics["loss"]) == pytest.approx(
         0.5 * float(metrics["adversarial"]) + 2 * float(metrics["pixel"]), rel=1e-5
@@ -182,7 +179,7 @@ def test_stopped_and_resumed_equals_never_stopped(config, trained, tmp_path):
     for path, leaf in whole.items():
         np.testing.assert_array_equal(state[path], leaf, err_msg=str(path))
 
-    points = read_board(tmp_path / "whole")
+    points = read_points(tmp_path / "whole")
     for name in ("loss", "adversarial", "pixel", "d_loss", "d_real", "d_fake"):
         assert (
             len(points[f"train/{name}"]) == 6 and np.isfinite([v for _, v in points[f"train/{name}"]]).all()

@@ -5,7 +5,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from tests.tiny import read_board
+from tests.tiny import read_points
 from wdsr_jax.errors import UserError
 from wdsr_jax.training.event_files import open_event_file, read_scalars
 
@@ -38,7 +38,7 @@ def test_a_later_start_replaces_what_it_has_written_anew(tmp_path):
     points = read_scalars(tmp_path)
     assert [step for step, _ in points["train/loss"]] == [1, 2, 3, 4, 5, 6, 7]
     images = {"val/image"}
-    assert points == {tag: values for tag, values in read_board(tmp_path).items() if tag not in images}
+    assert points == {tag: values for tag, values in read_points(tmp_path).items() if tag not in images}
 
 
 def test_a_record_cut_short_is_left_out(tmp_path):

@@ -11,19 +11,12 @@ import signal
 import subprocess
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tiny import (  # the first three are fixtures
-    compile_cache,
-    image_cache,
-    photos,
-    read_board,
-    read_json,
-    tiny_config,
-    write_photo,
-)
+from tests.tiny import read_json, read_points, tiny_config, write_photo
 from wdsr_jax import load_pretrained
 from wdsr_jax.data.degradation import draw, parse_degradation, random_of
 from wdsr_jax.errors import UserError
@@ -32,7 +25,6 @@ from wdsr_jax.training import checkpoints, loop, optim, run, setup, step
 from wdsr_jax.training.loop import train_and_evaluate
 from wdsr_jax.weights.store import recorded_psnr, save_weights
 
-__all__ = ["compile_cache", "image_cache", "photos"]
 pytestmark = [
     pytest.mark.usefixtures("compile_cache"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -136,7 +128,7 @@ def test_what_a_run_leaves(finished, photos, image_cache):
 
 
 def test_points_and_pictures_for_tensorboard(finished, config):
-    points = read_board(finished)
+    points = read_points(finished)
     each_step = [1, 2, 3, 4, 5, 6]
     for name in ("loss", "grad_norm", "learning_rate", "skipped", "images_per_second", "input_wait"):
         assert [step for step, _ in points[f"train/{name}"]] == each_step, name
@@ -190,10 +182,10 @@ def test_a_crash_shows_no_point_twice_and_changes_no_bit(config, finished, tmp_p
         with pytest.raises(Stop):
             train_and_evaluate(config, tmp_path)
     assert checkpoints.saved_steps(tmp_path)[-1] == 4  # and 5 was logged
-    assert [step for step, _ in read_board(tmp_path)["train/loss"]][-1] == 5
+    assert [step for step, _ in read_points(tmp_path)["train/loss"]][-1] == 5
     assert train_and_evaluate(config, tmp_path) == 0
     assert_same_bits(state_of(tmp_path), state_of(finished))
-    points, expected = read_board(tmp_path), read_board(finished)
+    points, expected = read_points(tmp_path), read_points(finished)
     assert points.keys() == expected.keys()
     for tag in expected:
         if tag in ("train/images_per_second", "train/input_wait"):  # of time
@@ -260,11 +252,11 @@ def test_a_signal_while_images_are_evaluated_loses_nothing(config, finished, tmp
         patch.setattr(run, "until_signal", until_signal)
         assert train_and_evaluate(config, tmp_path) == 143
     assert checkpoints.saved_steps(tmp_path) == [2, 3]
-    assert "val/psnr_rgb" not in read_board(tmp_path)
+    assert "val/psnr_rgb" not in read_points(tmp_path)
     assert not (tmp_path / "model.safetensors").exists()
     assert train_and_evaluate(config, tmp_path) == 0
     assert_same_bits(state_of(tmp_path), state_of(finished))
-    assert read_board(tmp_path)["val/psnr_rgb"] == read_board(finished)["val/psnr_rgb"]
+    assert read_points(tmp_path)["val/psnr_rgb"] == read_points(finished)["val/psnr_rgb"]
 
 
 def test_a_signal_during_the_last_evaluation(config, finished, tmp_path, monkeypatch):
@@ -354,7 +346,7 @@ def test_loss_that_stays_non_finite_stops_the_run(config, tmp_path):
     message = str(error.value)
     assert "\n" not in message
     assert "not finite in 3 steps in a row" in message and "--config.train.learning_rate" in message
-    skipped = [value for _, value in read_board(tmp_path)["train/skipped"]]
+    skipped = [value for _, value in read_points(tmp_path)["train/skipped"]]
     assert skipped[0] == 0 and skipped[-1] >= 3 and skipped == sorted(skipped)
     assert not (tmp_path / "model.safetensors").exists()
     state = state_of(tmp_path)
@@ -367,7 +359,7 @@ def test_skipped_steps_are_counted_and_the_rest_goes_on(config, tmp_path, monkey
     def with_overflow(**options):
         loss = options.pop("loss")
         # Black LR patches: see the batches below.
-        return original(loss=lambda sr, hr: loss(sr, hr) / (1 - (hr.max() == 0)), **options)
+        return original(loss=lambda sr, hr: loss(sr, hr) / jnp.where(hr.max() == 0, 0.0, 1.0), **options)
 
     def batches(pairs, *, start, batch_size, patch_size, **options):
         for i in range(start, 100):
@@ -378,7 +370,7 @@ def test_skipped_steps_are_counted_and_the_rest_goes_on(config, tmp_path, monkey
     monkeypatch.setattr(step, "parallel_train_step", with_overflow)
     monkeypatch.setattr(loop, "training_batches", batches)
     assert train_and_evaluate(config, tmp_path) == 0
-    points = read_board(tmp_path)
+    points = read_points(tmp_path)
     assert [value for _, value in points["train/skipped"]] == [0, 0, 0, 1, 1, 1]
     rates = [value for _, value in points["train/learning_rate"]]
     schedule = optim.learning_rate_schedule("cosine", learning_rate=3e-3, steps=6, warmup_steps=2)
@@ -453,7 +445,7 @@ def test_misaligned_pairs_are_trained_on_and_scored_at_their_best_shift(photos, 
     assert train_and_evaluate(config, tmp_path / "run") == 0
     result = read_json(tmp_path / "run" / "evaluation.json")["validation"]
     assert result["model"]["psnr_shift"] == best_of(tmp_path / "run")
-    points = read_board(tmp_path / "run")["val/psnr_shift"]
+    points = read_points(tmp_path / "run")["val/psnr_shift"]
     assert best_of(tmp_path / "run") == pytest.approx(max(value for _, value in points), abs=1e-4)
     (image,) = result["images"]
     hr = read_image(photos / "photo5.png")

@@ -1,7 +1,6 @@
 """Conversion: a converted network computes what its source does, and what cannot be converted is named."""
 
 import functools
-from pathlib import Path
 
 import h5py
 import jax
@@ -13,7 +12,6 @@ from flax.traverse_util import flatten_dict
 
 from tests import numpy_wdsr
 from tests.numpy_wdsr import random_params
-from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from tests.weights.torch_writer import NEEDS_TORCH, Bomb, torch_bytes
 from wdsr_jax.data.sample import sample_files
 from wdsr_jax.errors import UserError
@@ -25,7 +23,6 @@ from wdsr_jax.models.layers import DIV2K_MEAN
 from wdsr_jax.weights.conversion import _low_rank_ratio, convert, convert_to_torch
 from wdsr_jax.weights.store import load_pretrained, save_weights
 
-SHARED = Path(__file__).parents[3] / "shared/data"
 HALF = (0.5, 0.5, 0.5)
 
 pytestmark = [
@@ -647,13 +644,6 @@ def read_keras_as_is(path, norm):
         return [layer(name) for name in names]
 
 
-def real(name):
-    path = SHARED / "weights" / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    return path
-
-
 REAL = {
     "keras-tf2-wdsr-b-32-x4.h5": 32.09,
     "keras-old-wdsr-b-32-x4.h5": 30.77,
@@ -663,8 +653,8 @@ REAL = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
-def test_real_files_compute_the_same(tmp_path, name):
-    path = real(name)
+def test_real_files_compute_the_same(tmp_path, shared, name):
+    path = shared / "weights" / name
     convert(path, tmp_path / "converted.safetensors")
     sr = apply_jitted(*load_pretrained(tmp_path / "converted.safetensors"))
     if name.endswith(".h5"):
@@ -682,8 +672,8 @@ def test_real_files_compute_the_same(tmp_path, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
-def test_real_files_reach_their_psnr_on_set5(tmp_path, name):
-    convert(real(name), tmp_path / "converted.safetensors")
-    examples = examples_of_folder(SHARED / "benchmarks/Set5/image_SRF_4", 4)
+def test_real_files_reach_their_psnr_on_set5(tmp_path, shared, name):
+    convert(shared / "weights" / name, tmp_path / "converted.safetensors")
+    examples = examples_of_folder(shared / "benchmarks/Set5/image_SRF_4", 4)
     result = evaluate(examples, 4, *load_pretrained(tmp_path / "converted.safetensors"), bicubic=False)
     assert result["model"]["psnr_y"] == pytest.approx(REAL[name], abs=0.005)

@@ -15,7 +15,6 @@ from flax.traverse_util import flatten_dict
 
 from tests import numpy_wdsr
 from tests.numpy_wdsr import random_params
-from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax.data.sample import sample_files
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
@@ -25,7 +24,6 @@ from wdsr_jax.weights.conversion import convert
 from wdsr_jax.weights.exports import export, to_onnx, to_stablehlo
 from wdsr_jax.weights.store import load_pretrained, save_weights
 
-SHARED = Path(__file__).parents[3] / "shared/data"
 SIZES = [(1, 1, 1), (3, 5, 7), (1, 12, 4)]  # of LR: batch, height, width
 TINY = dict(filters=5, blocks=2, expansion=2, res_scale=0.3)
 NETWORKS = [
@@ -251,10 +249,8 @@ def test_without_the_extra_one_line_says_how_to_get_it(around, monkeypatch, pack
     "name",
     ["wdsr-pytorch-b-16-x4.pth.tar", pytest.param("keras-tf2-wdsr-b-32-x4.h5", marks=pytest.mark.slow)],
 )
-def test_weights_of_other_projects(tmp_path, onnx, name):
-    if not (SHARED / "weights" / name).exists():
-        pytest.skip("needs the weights of other projects")
-    convert(SHARED / "weights" / name, tmp_path / "w.safetensors")
+def test_weights_of_other_projects(tmp_path, onnx, shared, name):
+    convert(shared / "weights" / name, tmp_path / "w.safetensors")
     module, params = load_pretrained(tmp_path / "w.safetensors")
     lr = to_float(read_image(sample_files()[1][0])[None, 60:76, 200:230])
     sr = numpy_wdsr.forward(module, params, lr)

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from tests.weights.test_exports import noise, run_onnx
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.layers import pixel_shuffle

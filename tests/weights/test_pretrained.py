@@ -6,7 +6,6 @@ import jax
 import pytest
 
 import wdsr_jax
-from tests.tiny import compile_cache  # noqa: F401 (a fixture)
 from wdsr_jax.data.sample import sample_files
 from wdsr_jax.image.files import read_image
 

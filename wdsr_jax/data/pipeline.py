@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import lru_cache, partial
 from multiprocessing import parent_process
 
@@ -41,7 +41,7 @@ def training_batches(
     process_index: int = 0,
     process_count: int = 1,
     workers: int = 0,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray], None, None]:
     """Batches of random patches without end; every epoch uses each pair once, in another order.
 
     A patch is a crop at a uniformly random position, LR and HR aligned, turned by one of the 8 dihedral
@@ -154,7 +154,7 @@ def _philox(seed: int, stream: int, counter: int) -> np.random.Philox:
     return np.random.Philox(key=np.array([seed, stream], np.uint64), counter=counter)
 
 
-def _iterate(dataset: grain.IterDataset, workers: int) -> Iterator[dict[str, np.ndarray]]:
+def _iterate(dataset: grain.IterDataset, workers: int) -> Generator[dict[str, np.ndarray], None, None]:
     iterator = iter(dataset)
     try:
         while True:

@@ -93,7 +93,7 @@ def imresize_jax(
         raise ValueError(f"image must be float, got {image.dtype}")
     scale = _fraction(scale)
     _check_border(border)
-    result = image.astype(jnp.promote_types(image.dtype, jnp.float32))
+    result = image.astype(jnp.float64 if image.dtype == jnp.float64 else jnp.float32)
     for axis in (image.ndim - 3, image.ndim - 2):
         result = _resize_axis_jax(result, axis, scale, border)
     return result.astype(image.dtype)

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.edrn import EDRN
@@ -85,11 +86,11 @@ def model_keys(name: str = "") -> dict[str, Any]:
     return keys
 
 
-def create_model(config: Mapping[str, Any], *, allow_import: bool = False) -> nn.Module:
+def create_model(config: Mapping[str, Any] | ConfigDict, *, allow_import: bool = False) -> nn.Module:
     """Makes the network of `config.model`.
 
     Args:
-        config: a mapping such as a ConfigDict, with `name` (see `_NETWORKS`), `scale` and any fields of the
+        config: with `name` (see `_NETWORKS`), `scale` and any fields of the
             networks; `dtype` is given by name or as such. A network ignores the keys of other networks, so
             that configs can be variants of one.
         allow_import: whether `name` may be `package.module:Network`, which is imported: only for a config

@@ -120,7 +120,7 @@ def receptive_fields(module: nn.Module) -> dict[str, int]:
     if centre is None:
         return found
     lr = jnp.zeros((1, 1, 2 * centre + 1, 3)).at[:, :, centre].set(1)
-    module = replace_fields(module, norm="none", mean=(0, 0, 0), dtype=jnp.dtype("float32"))
+    module = replace_fields(module, norm="none", mean=(0.0, 0.0, 0.0), dtype=jnp.dtype("float32"))
     params = jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
     params = jax.tree.map_with_path(
         lambda path, leaf: (jnp.ones if path[-1].key == "kernel" else jnp.zeros)(leaf.shape), params

@@ -175,8 +175,8 @@ def train_step(
         real = discriminate(d_params, hr) if adversarial == "relativistic" else jnp.zeros(())
         _, fooling = adversarial_losses(real, discriminate(d_params, sr), adversarial, axis_name)
         likeness = jnp.zeros(()) if perceptual == "none" else perceptual_loss(perceptual, vgg_params, sr, hr)
-        parts = LossWeights(adversarial=fooling, perceptual=likeness, pixel=loss(sr, hr))
-        return sum(weight * part for weight, part in zip(weights, parts, strict=True)), parts
+        parts = dict(adversarial=fooling, perceptual=likeness, pixel=loss(sr, hr))
+        return sum(getattr(weights, name) * part for name, part in parts.items()), parts
 
     (value, parts), sr_grads = jax.value_and_grad(generator_loss, has_aux=True)(sr)
     (grads,) = vjp_fn(sr_grads)
@@ -198,7 +198,7 @@ def train_step(
         d_opt_state=d_opt_state,
     )
     d_loss, (d_real, d_fake) = d_values
-    metrics = dict(loss=value, **parts._asdict(), d_loss=d_loss, d_real=d_real, d_fake=d_fake)
+    metrics = dict(loss=value, **parts, d_loss=d_loss, d_real=d_real, d_fake=d_fake)
     return state, metrics | dict(grad_norm=grad_norm, skipped_in_row=state.skipped_in_row)
 
 

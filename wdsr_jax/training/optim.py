@@ -1,9 +1,13 @@
 """Learning-rate schedules and the optimiser."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
+from jax.typing import ArrayLike
 
 SCHEDULES = ("piecewise", "cosine")
 
@@ -37,10 +41,21 @@ def learning_rate_schedule(
         rate = optax.cosine_decay_schedule(learning_rate, steps)
     else:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
-    return lambda step: rate(step) * jnp.minimum(1.0, (step + 1) / max(1, warmup_steps))
+
+    def warmed_up(step: ArrayLike) -> Array:
+        step = jnp.asarray(step, jnp.float32)  # exact up to 2**24 steps
+        return rate(step) * jnp.minimum(1.0, (step + 1) / max(1, warmup_steps))
+
+    return warmed_up
 
 
 def create_optimizer(schedule: optax.Schedule, grad_clip: float = 0.0) -> optax.GradientTransformation:
     """Adam (beta 0.9 and 0.999, epsilon 1e-8) after clipping by the global norm, if `grad_clip` > 0."""
     adam = optax.adam(schedule)
-    return optax.chain(optax.clip_by_global_norm(grad_clip), adam) if grad_clip > 0 else adam
+    chain = optax.chain(optax.clip_by_global_norm(grad_clip), adam) if grad_clip > 0 else adam
+
+    def update(grads: Any, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
+        with jax.numpy_dtype_promotion("standard"):  # Adam raises a float to the power of an integer count
+            return chain.update(grads, state, params)
+
+    return optax.GradientTransformation(chain.init, update)

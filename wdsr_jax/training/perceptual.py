@@ -3,14 +3,16 @@
 import hashlib
 import os
 import re
-from typing import Any
+from typing import Any, cast
 
-import jax
 import jax.numpy as jnp
 from absl import logging
+from jax import Array
+from jaxtyping import Float
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.vgg import VGG19, convolutions
+from wdsr_jax.training.losses import Images
 from wdsr_jax.weights.torch_files import Tensor, read_torch
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
@@ -19,7 +21,7 @@ _SHA256 = "dcbb9e9d"  # torchvision names its files by how their hash begins
 _RESCALED = 12.75
 
 
-def perceptual_loss(layer: str, params: Any, sr: jax.Array, hr: jax.Array) -> jax.Array:
+def perceptual_loss(layer: str, params: Any, sr: Images, hr: Images) -> Float[Array, ""]:
     """Mean squared error of the features of VGG19, divided by 12.75.
 
     Source: SRGAN, arXiv:1609.04802, eq. 5 and section 3.2.
@@ -27,12 +29,15 @@ def perceptual_loss(layer: str, params: Any, sr: jax.Array, hr: jax.Array) -> ja
     Args:
         layer: one of `vgg.LAYERS`; SRGAN's is relu5_4 (behind the activation), ESRGAN's conv5_4 (before it).
         params: from `load_vgg`.
-        sr: (B, H, W, 3) in [0, 1].
+        sr: in [0, 1].
         hr: likewise.
     """
     network = VGG19(layer)
-    features = [network.apply({"params": params}, image) / _RESCALED for image in (sr, hr)]
-    return jnp.mean(jnp.square(features[0] - features[1]))
+
+    def features(image: Images) -> Float[Array, "b _ _ _"]:
+        return cast(Array, network.apply({"params": params}, image)) / _RESCALED
+
+    return jnp.mean(jnp.square(features(sr) - features(hr)))
 
 
 def load_vgg(path: str | os.PathLike, layer: str) -> dict[str, Any]:
@@ -56,8 +61,10 @@ def load_vgg(path: str | os.PathLike, layer: str) -> dict[str, Any]:
     params = {}
     for name, index, shape in convolutions():
         weight, bias = (file.content.get(f"features.{index}.{part}") for part in ("weight", "bias"))
-        fits = isinstance(weight, Tensor) and isinstance(bias, Tensor)
-        if not fits or (weight.shape, bias.shape) != (shape, shape[:1]):
+        if not (isinstance(weight, Tensor) and isinstance(bias, Tensor)) or (weight.shape, bias.shape) != (
+            shape,
+            shape[:1],
+        ):
             raise UserError(f"{path}: features.{index} is not there as VGG19 has it, {shape}; {where}")
         kernel = file.read(weight).transpose(2, 3, 1, 0)  # (O, I, kh, kw) -> (kh, kw, I, O)
         params[name] = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(file.read(bias))}

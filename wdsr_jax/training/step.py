@@ -1,8 +1,9 @@
 """One training step as a pure function, and `pmap` of it over the devices."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import flax.struct
@@ -11,14 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import Array
+from jaxtyping import Bool, Int, Shaped, UInt8
 
 from wdsr_jax.image.resize import imresize_jax
 from wdsr_jax.models import fold_weight_norm, has_batch_norm, replace_fields
 from wdsr_jax.models.convolution import convolve_in_training
 from wdsr_jax.training.losses import shift_tolerant
 
-Batch = dict[str, jax.Array]  # "lr": uint8 (B, P, P, 3); "hr": uint8 (B, P r, P r, 3)
-Metrics = dict[str, jax.Array]  # scalars
+Batch = Mapping[str, UInt8[Array | np.ndarray, "b _ _ 3"]]  # "lr": (B, P, P, 3); "hr": (B, P r, P r, 3)
+Metrics = dict[str, Shaped[Array, ""]]
 
 # CPU hosts: XLA runs each convolution of a batch of small patches on one thread, so that one device uses
 # one core. The independent convolutions of unrolled micro-batches run side by side instead. More than
@@ -31,20 +34,23 @@ class TrainState:
     """All that a step changes; what a checkpoint holds.
 
     Attributes:
-        step: steps made, those skipped included.
+        step: steps made, those skipped included; int32 ().
         params: of the network, running statistics of batch norm included (see `batch_norm`).
         ema_params: their exponential moving average, or None where there is none.
         opt_state: of the optimiser.
-        skipped: steps skipped because loss or gradient was not finite.
+        skipped: steps skipped because loss or gradient was not finite; int32 ().
         skipped_in_row: those among them since the last good step.
     """
 
-    step: jax.Array
+    step: Any  # leaves of a tree, which may hold shapes or None while JAX maps it
     params: Any
     ema_params: Any
     opt_state: optax.OptState
-    skipped: jax.Array
-    skipped_in_row: jax.Array
+    skipped: Any
+    skipped_in_row: Any
+
+
+State = TypeVar("State", bound=TrainState)
 
 
 def init_params(module: nn.Module, seed: int) -> Any:
@@ -66,7 +72,7 @@ def train_step(
     *,
     module: nn.Module,
     optimizer: optax.GradientTransformation,
-    loss: Callable[[jax.Array, jax.Array], jax.Array],
+    loss: Callable[[Array, Array], Array],
     seed: int,
     shift: int = 0,
     ema_decay: float = 0.0,
@@ -116,11 +122,12 @@ def train_step(
         # (b, ...) -> micro_batches of (b / micro_batches, ...)
         lrs = jnp.split(batch["lr"], micro_batches)
         hrs = jnp.split(batch["hr"], micro_batches)
-        outputs = []
+        outputs, statistics = [], {}
         for i, (lr, hr) in enumerate(zip(lrs, hrs, strict=True)):
             rngs = {"dropout": jax.random.fold_in(key, i)}
             lr = lr.astype(jnp.float32) / 255
             sr, measured = network.apply({"params": params}, lr, rngs=rngs, mutable=["batch_stats"])
+            statistics = measured.get("batch_stats", {})
             outputs.append((sr, hr.astype(jnp.float32) / 255, lr))
         if shift:
             # For all micro-batches together: each of many shifts is a computation to compile.
@@ -129,7 +136,7 @@ def train_step(
             value = shift_tolerant(loss, shift)(sr, hr, guide)
         else:
             value = sum(loss(sr, hr) for sr, hr, _ in outputs) / micro_batches
-        return value, measured.get("batch_stats", {})
+        return value, statistics
 
     value_and_grads = jax.value_and_grad(mean_loss, has_aux=True)
     if grad_accum == 1:
@@ -168,7 +175,7 @@ def put_statistics(params: Any, statistics: Any) -> Any:
     return unflatten_dict(flatten_dict(params) | flatten_dict(statistics))
 
 
-def move_average(ema_params: Any, params: Any, step: jax.Array, ema_decay: float) -> Any:
+def move_average(ema_params: Any, params: Any, step: Int[Array, ""], ema_decay: float) -> Any:
     """The average of the parameters after a step, see `train_step`; None where there is none."""
     if ema_params is None:
         return None
@@ -177,13 +184,14 @@ def move_average(ema_params: Any, params: Any, step: jax.Array, ema_decay: float
     return optax.incremental_update(params, ema_params, 1 - decay)
 
 
-def advance(state: TrainState, finite: jax.Array, **new: Any) -> TrainState:
+def advance(state: State, finite: Bool[Array, ""], **new: Any) -> State:
     """The state after a step: with the fields `new`, or, where the step was not finite, those it had."""
     kept = {
         name: jax.tree.map(functools.partial(jnp.where, finite), value, getattr(state, name))
         for name, value in new.items()
     }
-    return state.replace(
+    return dataclasses.replace(
+        state,
         step=state.step + 1,
         skipped=state.skipped + jnp.where(finite, 0, 1),
         skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1),
@@ -216,10 +224,15 @@ def parallel(
         state, metrics = step(state, batch, constants, axis_name="batch")
         return state, metrics | {"stop": jax.lax.pmax(jnp.asarray(stop, jnp.int32), "batch")}
 
-    axes = dict(axis_name="batch", in_axes=(None, 0, None, None), out_axes=(None, None))
-    stepped = jax.pmap(stepped, donate_argnums=(0,), **axes)
+    on_devices = jax.pmap(
+        stepped,
+        axis_name="batch",
+        in_axes=(None, 0, None, None),
+        out_axes=(None, None),
+        donate_argnums=(0,),
+    )
     constants = replicate(constants)
-    return lambda state, batch, stop=False: stepped(state, batch, stop, constants)
+    return lambda state, batch, stop=False: on_devices(state, batch, stop, constants)
 
 
 def replicate(state: Any) -> Any:
