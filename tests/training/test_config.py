@@ -344,3 +344,20 @@ def test_overrides_are_taken_or_refused_in_one_line(overrides):
         check_config(config)
     except UserError as error:
         assert "\n" not in str(error).strip() or any("\n" in key + text for key, text in overrides)
+
+
+def test_a_network_from_outside_has_keys_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "their_networks.py").write_text(
+        "from wdsr_jax.models.wdsr import WDSR\n\n\nclass Scaled(WDSR):\n    gain: float = 1.0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "their_networks:Scaled"
+    for arguments in (
+        ["--config.model.gain=0.5", f"--config.model.name={name}"],
+        ["--config.model.name", name, "--config.model.gain", "0.5"],
+    ):
+        config = parse_config("configs/x2.py", arguments)
+        assert (config.model.name, config.model.gain) == (name, 0.5)
+        check_config(config)
+    with pytest.raises(UserError, match=r"config\.model\.gain: no such key"):
+        parse_config("configs/x2.py", ["--config.model.gain=0.5"])

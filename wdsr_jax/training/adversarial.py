@@ -18,6 +18,7 @@ from wdsr_jax.models import has_batch_norm, replace_fields
 from wdsr_jax.models.convolution import convolve_in_training
 from wdsr_jax.models.discriminator import Discriminator
 from wdsr_jax.training import step
+from wdsr_jax.training.losses import Loss
 from wdsr_jax.training.perceptual import load_vgg, perceptual_loss
 
 ADVERSARIAL = ("standard", "relativistic")
@@ -109,7 +110,7 @@ def train_step(
     module: nn.Module,
     discriminator: Discriminator,
     optimizer: optax.GradientTransformation,
-    loss: Callable[[jax.Array, jax.Array], jax.Array],
+    loss: Loss,
     adversarial: str,
     perceptual: str,
     weights: LossWeights,

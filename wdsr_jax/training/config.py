@@ -185,10 +185,11 @@ def override_all(config: ConfigDict, arguments: Sequence[str]) -> None:
         UserError: there is no such key, a value is not of its type, or an argument is something else.
     """
     argv = ["", *arguments]  # the library skips the name of the program
+    network = _network_name(config, argv)
     for i, argument in enumerate(argv):
         named = re.match(r"--?(?:no)?config\.([^=]*)", argument)
         if named:
-            kind = _prepare(config, named[1])
+            kind = _prepare(config, named[1], network)
             if kind is tuple and argument.endswith(f"{named[1]}="):
                 argv[i] += "()"
     flag_values = flags.FlagValues()
@@ -208,12 +209,22 @@ def override_all(config: ConfigDict, arguments: Sequence[str]) -> None:
         raise UserError(f"unexpected argument {unexpected[0]!r}; overrides look like --config.KEY=VALUE")
 
 
-def _prepare(config: ConfigDict, key: str) -> type:
+def _network_name(config: ConfigDict, argv: Sequence[str]) -> str:
+    """`config.model.name` as a command line leaves it: a network from outside has keys of its own."""
+    model = config.get("model")
+    name = str(model.get("name")) if isinstance(model, ConfigDict) else ""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        if match := re.fullmatch(r"--?config\.model\.name(=.*)?", argument):
+            name = match[1][1:] if match[1] else following
+    return name
+
+
+def _prepare(config: ConfigDict, key: str, network: str) -> type:
     """Gives a key a value of its type, by which the library reads a text for it; returns the type.
 
     The key may be one that the file leaves out, and the file may have 1 where 1.0 is meant.
     """
-    kind = _kind(config, key)
+    kind = _kind(config, key, network)
     section, name = key.split(".")
     values = config.get(section)
     if not isinstance(values, ConfigDict):
@@ -225,7 +236,7 @@ def _prepare(config: ConfigDict, key: str) -> type:
     return kind
 
 
-def _kind(config: ConfigDict, key: str) -> type:
+def _kind(config: ConfigDict, key: str, network: str = "") -> type:
     """The type of a key; of one of model, that of its value, or else of the networks' field."""
     if key in KEYS:
         return KEYS[key].kind
@@ -236,7 +247,7 @@ def _kind(config: ConfigDict, key: str) -> type:
         from wdsr_jax.models import model_keys  # seconds, for it imports JAX
 
         kinds = {Literal: str, tuple: tuple}
-        keys = model_keys(str(model.get("name"))) if isinstance(model, ConfigDict) else model_keys()
+        keys = model_keys(network)
         known = {f"model.{name}": kinds.get(get_origin(kind), kind) for name, kind in keys.items()} | known
     if key not in known:
         raise _unknown(key, known)

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int, Shaped, UInt8
 from wdsr_jax.image.resize import imresize_jax
 from wdsr_jax.models import fold_weight_norm, has_batch_norm, replace_fields
 from wdsr_jax.models.convolution import convolve_in_training
-from wdsr_jax.training.losses import shift_tolerant
+from wdsr_jax.training.losses import Loss, shift_tolerant
 
 Batch = Mapping[str, UInt8[Array | np.ndarray, "b _ _ 3"]]  # "lr": (B, P, P, 3); "hr": (B, P r, P r, 3)
 Metrics = dict[str, Shaped[Array, ""]]
@@ -72,7 +72,7 @@ def train_step(
     *,
     module: nn.Module,
     optimizer: optax.GradientTransformation,
-    loss: Callable[[Array, Array], Array],
+    loss: Loss,
     seed: int,
     shift: int = 0,
     ema_decay: float = 0.0,
