@@ -46,7 +46,7 @@ os.environ["XDG_CACHE_HOME"] = _cache.name
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def compile_cache(tmp_path_factory):
     """Compiles each program once for all tests, those of other pytest-xdist workers too."""
     base = tmp_path_factory.getbasetemp()

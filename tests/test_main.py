@@ -68,6 +68,7 @@ def end(process):
     raise AssertionError("processes that the command has started outlive it")
 
 
+@pytest.mark.ci
 def test_a_run_with_workers_ends_by_itself(tmp_path, photos, image_cache, compile_cache):
     process = start(tmp_path, photos, image_cache, compile_cache, "--config.data.workers=2")
     code, out, err = end(process)

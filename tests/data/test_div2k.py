@@ -367,7 +367,7 @@ def test_two_processes_at_once(server, tmp_path):
     assert outputs[0][0] == outputs[1][0] and "0800w4" in outputs[0][0]
 
 
-@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("terminal", [True, pytest.param(False, marks=pytest.mark.ci)])
 def test_progress(server, tmp_path, terminal):
     """Bars with totals on a terminal; whole lines, and few, in a log; nothing on stdout."""
     ours, theirs = pty.openpty() if terminal else os.pipe()

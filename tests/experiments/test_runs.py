@@ -120,6 +120,7 @@ def test_another_config_is_refused_and_damage_is_named(tiny, tmp_path):
         runs.finished(tmp_path, run, {})
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("compile_cache")
 def test_divergence_is_a_result(tiny, tmp_path):
     run = tiny[1]

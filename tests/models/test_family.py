@@ -249,6 +249,7 @@ def test_edrn_is_measured_at_the_size_of_each_image():
         assert np.abs(results[i].astype(int) - expected).max() <= 1
 
 
+@pytest.mark.ci
 def test_edrn_trains_batch_norm_and_weight_norm():
     module = model("edrn", 1)
     assert has_batch_norm(module) and not has_batch_norm(fold_for_inference(module, random_params(module))[0])
@@ -371,6 +372,7 @@ def real(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.ci
 def test_edrn_is_measured_on_pairs_of_one_size(real, monkeypatch):
     command = "evaluate --model=edrn.safetensors --scale=1 --out=o.json real"
     monkeypatch.setattr("sys.argv", command.split())

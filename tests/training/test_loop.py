@@ -197,6 +197,7 @@ def test_a_crash_shows_no_point_twice_and_changes_no_bit(config, finished, tmp_p
     assert best_of(tmp_path) == best_of(finished)
 
 
+@pytest.mark.ci
 def test_batch_norm_is_stopped_and_resumed_without_losing_its_statistics(config, tmp_path, monkeypatch):
     config.model.update(name="edsr", norm="batch")
     assert train_and_evaluate(config, tmp_path / "whole") == 0
@@ -215,7 +216,9 @@ def test_batch_norm_is_stopped_and_resumed_without_losing_its_statistics(config,
     assert sr.shape == (1, 16, 16, 3)
 
 
-@pytest.mark.parametrize(("send", "code"), [(terminate, 143), (interrupt, 130)])
+@pytest.mark.parametrize(
+    ("send", "code"), [(terminate, 143), pytest.param(interrupt, 130, marks=pytest.mark.ci)]
+)
 def test_a_signal_finishes_the_step_and_saves(config, finished, tmp_path, monkeypatch, caplog, send, code):
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with monkeypatch.context() as patch:
@@ -259,6 +262,7 @@ def test_a_signal_while_images_are_evaluated_loses_nothing(config, finished, tmp
     assert read_points(tmp_path)["val/psnr_rgb"] == read_points(finished)["val/psnr_rgb"]
 
 
+@pytest.mark.ci
 def test_a_signal_during_the_last_evaluation(config, finished, tmp_path, monkeypatch):
     original = run.until_signal
     calls = []
@@ -326,6 +330,7 @@ def test_the_best_is_remembered_where_its_checkpoint_is_lost(config, tmp_path, m
     assert (tmp_path / "model.safetensors").read_bytes() == best
 
 
+@pytest.mark.ci
 def test_validation_images_too_small_for_a_score(photos, tmp_path):
     tiny = tmp_path / "tiny"
     tiny.mkdir()
@@ -378,6 +383,7 @@ def test_skipped_steps_are_counted_and_the_rest_goes_on(config, tmp_path, monkey
     np.testing.assert_allclose(rates[4:], [float(schedule(3)), float(schedule(4))], rtol=1e-6)
 
 
+@pytest.mark.ci
 def test_other_training_images_are_noticed(config, photos, tmp_path, monkeypatch, caplog):
     mine = shutil.copytree(photos, tmp_path / "mine")
     config.data.root = str(mine)
@@ -411,6 +417,7 @@ def test_workers_and_threads_end_whatever_happens(config, tmp_path, monkeypatch)
     assert closed == [True]
 
 
+@pytest.mark.ci
 def test_a_full_disk_is_one_line_and_the_run_goes_on_with_room(config, finished, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -440,6 +447,7 @@ def fill(disk):
             pass
 
 
+@pytest.mark.ci
 def test_misaligned_pairs_are_trained_on_and_scored_at_their_best_shift(photos, image_cache, tmp_path):
     config = tiny_config(photos, image_cache, data__degradation="shift=2,noise=3", train__shift_window=3)
     assert train_and_evaluate(config, tmp_path / "run") == 0
@@ -546,6 +554,7 @@ def test_a_config_that_contradicts_the_checkpoint_is_refused_first(a_copy, confi
         train_and_evaluate(config, a_copy)
 
 
+@pytest.mark.ci
 def test_resuming_needs_no_longer_what_it_started_from(config, finished, tmp_path, monkeypatch):
     weights = shutil.copy(finished / "model.safetensors", tmp_path / "first.safetensors")
     config.train.init_from = str(weights)

@@ -57,6 +57,7 @@ def torch_features(state, image, layer):
 
 @pytest.mark.parametrize("layer", ["relu5_4", "conv5_4", "conv2_2", "relu1_1"])
 def test_features_equal_pytorchs(tmp_path, layer):
+    pytest.importorskip("torch")
     state = random_state(int(layer[4]))
     (tmp_path / "vgg.pth").write_bytes(torch_bytes(state))
     params = load_vgg(tmp_path / "vgg.pth", layer)
@@ -82,7 +83,7 @@ def test_the_loss_is_the_rescaled_mean_square(tmp_path):
 def test_there_are_16_convolutions_with_and_without_relu():
     assert len(LAYERS) == 32 and LAYERS[:2] == ("conv1_1", "relu1_1") and LAYERS[-1] == "relu5_4"
     with pytest.raises(ValueError, match="layer must be one of conv1_1"):
-        VGG19("conv6_1").init(jax.random.key(0), images(1))
+        jax.eval_shape(VGG19("conv6_1").init, jax.random.key(0), images(1))
 
 
 def test_what_is_no_vgg_is_refused(tmp_path):
