@@ -96,6 +96,7 @@ def test_ratio_is_to_the_best_of_the_same_precision():
     assert all(other.ratio is None for other in others)
 
 
+@pytest.mark.ci
 def test_what_cannot_be_built_is_left_out():
     contenders = {
         "good": rounds.Contender("tests.test_benchmarks:counting", {}),

@@ -188,6 +188,7 @@ def rows(text):
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line[:1] == "|"]
 
 
+@pytest.mark.ci
 def test_blocks_are_said_to_differ_where_no_seeds_overlap(tmp_path):
     measured = {"EDSR": (33.0, 33.1, 33.2), "WDSR-A": (33.3, 33.4, 33.5), "WDSR-B": (33.35, 33.2, 33.05)}
     results = [

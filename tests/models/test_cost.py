@@ -88,6 +88,7 @@ def test_the_published_networks_have_their_published_counts():
         assert cost.parameters(create_model(dict(scale=scale) | cost.PUBLISHED[name])) == count
 
 
+@pytest.mark.ci
 def test_a_row_a_network(monkeypatch):
     monkeypatch.setattr(cost, "xla_multiply_adds", lambda module: 0.0)  # it takes as long again
     names = {"SRResNet": 4, "WDSR-A 16x32": 4, "EDRN": 1}

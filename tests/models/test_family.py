@@ -189,6 +189,7 @@ def test_each_padded_image_equals_apply_alone(name):
 # --- EDRN: no tiles, one size ---------------------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_edrn_works_at_any_size_and_repeats_the_edge():
     module = model("edrn", 1)
     params = random_params(module)
@@ -212,6 +213,7 @@ def test_edrn_sees_the_whole_image():
     assert cost.receptive_fields(module) == {}
 
 
+@pytest.mark.ci
 def test_edrn_upscales_images_whole():
     module = model("edrn", 1)
     params, lr, done = random_params(module), noise(6, 9, 3), []
@@ -293,7 +295,10 @@ def test_fine_tuning_takes_slopes_along(tmp_path):
     assert started["up_1_prelu"]["slope"] == fresh["up_1_prelu"]["slope"]  # of a stage that x2 has not
 
 
-@pytest.mark.parametrize("name", [*LOCAL[1:], "edrn"])  # both SRCNNs are one class
+@pytest.mark.parametrize(
+    "name",
+    [*LOCAL[1:], pytest.param("edrn", marks=pytest.mark.ci)],  # both SRCNNs are one class
+)
 def test_stablehlo_computes_the_same(name):
     module = model(name, 1 if name == "edrn" else 2)
     params, lr = random_params(module), noise(1, 5, 3, 3)

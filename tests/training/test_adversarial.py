@@ -117,7 +117,8 @@ def test_a_step_is_two_plain_gradients(adversarial):
     )
 
 
-@pytest.mark.parametrize("adversarial", [pytest.param("standard", marks=pytest.mark.ci), "relativistic"])
+@pytest.mark.ci
+@pytest.mark.parametrize("adversarial", gan.ADVERSARIAL)
 def test_two_devices_change_rounding_only(adversarial):
     options = options_of(adversarial)
     one = jax.jit(functools.partial(gan.train_step, perceptual="none", **options))

@@ -80,6 +80,7 @@ assert not strangers, strangers
 """
 
 
+@pytest.mark.ci
 def test_stablehlo_runs_in_a_process_without_this_package(tmp_path):
     inputs = {"x".join(map(str, size)): noise(*size, 3) for size in SIZES[:2]}
     np.savez(tmp_path / "inputs.npz", **inputs)
