@@ -13,10 +13,9 @@ protocol `ntire` (see `metrics`). A score that does not exist is null: the image
 infinite. With --model=bicubic the model is bicubic: "model" repeats "bicubic". Images that could not be read
 are in no average; "left_out" then has their names.
 
---shift=N is for pairs that do not lie on each other, such as those of NTIRE 2018's realistic tracks. SCORES
-then have `psnr_shift` and `ssim_shift`, by protocol `ntire_shift` (see `alignment`): at the best of all
-shifts of up to N HR pixels, which is `shift_y` and `shift_x` (down and right from HR to SR). The table leaves
-out the SSIM of pairs as they are.
+--shift=N is for misaligned pairs, such as NTIRE 2018's realistic tracks. SCORES then have `psnr_shift` and
+`ssim_shift`, by protocol `ntire_shift` (see `alignment`): at the best of all shifts of up to N HR pixels,
+`shift_y` and `shift_x` (from HR to SR). The table leaves out the SSIM of pairs as they are.
 """
 
 import os
@@ -25,6 +24,7 @@ from pathlib import Path
 from wdsr_jax.errors import UserError
 from wdsr_jax.system.console import ArgumentParser, run_command
 from wdsr_jax.system.files import check_writable
+from wdsr_jax.weights.files import find_weights
 
 
 def main() -> None:
@@ -38,18 +38,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("folders", nargs="+", metavar="DIR", help="one folder a set")
     args = parser.parse_args()
-    if args.scale < 1:
-        raise UserError(f"--scale must be a whole number from 1 up, not {args.scale}")
-    if args.shift < 0:
-        raise UserError(f"--shift must be a whole number from 0 up, not {args.shift}")
+    for name, value, least in (("scale", args.scale, 1), ("shift", args.shift, 0)):
+        if value < least:
+            raise UserError(f"--{name} must be a whole number from {least} up, not {value}")
     if args.out:
         check_writable(args.out, f"--out={args.out}")
     folders = list(dict.fromkeys(map(os.path.normpath, args.folders)))
-    for folder in folders:
-        if not os.path.isdir(folder):
-            raise UserError(f"{folder}: {'not a folder' if os.path.exists(folder) else 'no such folder'}")
+    if missing := [folder for folder in folders if not os.path.isdir(folder)]:
+        raise UserError(f"{missing[0]}: {'not a' if os.path.exists(missing[0]) else 'no such'} folder")
 
-    # Here, so that mistakes above are answered before JAX is imported.
+    if args.model != "bicubic":
+        find_weights(args.model)
+    # Mistakes above are answered before JAX is imported.
     from wdsr_jax.evaluation.benchmark import bicubic_as_model, evaluate, score_table, write_json
     from wdsr_jax.evaluation.examples import examples_of_folders
     from wdsr_jax.system.compilation import enable_compilation_cache

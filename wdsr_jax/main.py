@@ -53,9 +53,10 @@ def _widen_cpu_pool() -> None:
 def main() -> int:
     """Parses the command line, joins other processes, names the devices, trains."""
     options = parse_arguments(sys.argv[1:])
-    _widen_cpu_pool()
-    import jax
+    from wdsr_jax.training.config import check_network
 
+    check_network(options.config)  # its mistakes, too, before what takes seconds to import
+    _widen_cpu_pool()
     from wdsr_jax.system import distributed
     from wdsr_jax.system.compilation import enable_compilation_cache
     from wdsr_jax.training.loop import train_and_evaluate
@@ -64,9 +65,7 @@ def main() -> int:
     # Until the training loop takes signals over: unwinds, so that nothing half-written stays.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     enable_compilation_cache()
-    devices, hosts, batch = jax.devices(), jax.process_count(), options.config.data.batch_size
-    processes = f"{hosts} process{'es' if hosts > 1 else ''}"
-    logging.info("%d x %s, %s, batches of %d", len(devices), devices[0].device_kind, processes, batch)
+    logging.info("%s, batches of %d", distributed.describe(), options.config.data.batch_size)
     with distributed.explain_lost_process():
         return train_and_evaluate(options.config, options.workdir, profile=options.profile)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from wdsr_jax.errors import UserError
 from wdsr_jax.photo.formats import OUTPUT_FORMATS
 from wdsr_jax.system.console import ArgumentParser, run_command
+from wdsr_jax.weights.files import find_weights
 
 _DESCRIPTION = "Upscales photographs and videos."
 _EXAMPLES = """examples:
@@ -35,6 +36,8 @@ def main() -> int:
     """
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     args = parse_arguments(sys.argv[1:])
+    if args.model:
+        find_weights(args.model)  # here, before JAX is imported
     if "-" in (*args.inputs, args.out):
         return _through_pipes(args)
     from wdsr_jax.photo.jobs import find_jobs

@@ -123,6 +123,13 @@ def _gpus_of_only_task(environment: Mapping[str, str]) -> list[int]:
     return list(range(int(gpus))) if re.fullmatch(r"1(\(x\d+\))?", tasks) and gpus.isdecimal() else []
 
 
+def describe() -> str:
+    """The devices and processes of the run, such as `4 x cpu, 2 processes`."""
+    devices, processes = jax.devices(), jax.process_count()
+    kinds = f"{len(devices)} x {devices[0].device_kind}"
+    return f"{kinds}, {processes} process{'es' if processes > 1 else ''}"
+
+
 def is_lead() -> bool:
     """Whether this is the process that writes logs, pictures and results."""
     return jax.process_index() == 0

@@ -4,7 +4,8 @@ A config is a Python file whose `get_config()` returns a `ConfigDict` of the sec
 and gan where a discriminator takes part; `configs/README.md` says what each key means. `FILE.py:VARIANT`
 calls `get_config("VARIANT")`. The keys of model are the fields of the networks, see `models.model_keys`.
 
-Commands read their arguments with this module before they import JAX, so only `check_config` imports it.
+Commands read their arguments with this module before they import JAX. Only `check_network`, `check_config`
+and a key that the config does not have import it.
 """
 
 import difflib
@@ -311,18 +312,14 @@ def check_values(config: ConfigDict) -> None:
             raise UserError(f"config.{key} must be {plain} with a discriminator, not {values[key]}")
 
 
-def check_config(config: ConfigDict) -> None:
-    """Refuses a config that cannot work, on the devices of this process and those it has joined.
+def check_network(config: ConfigDict) -> None:
+    """Refuses what the networks and the degradations can tell; touches no device.
 
     Raises:
-        UserError: names the key, and what it may be: as `check_values` and `create_model`, or where batch
-            size, devices and network do not go together.
+        UserError: names the key, and what it may be, as `create_model` and `parse_degradation`.
     """
-    check_values(config)
-    import jax
-
     from wdsr_jax.data.degradation import parse_degradation
-    from wdsr_jax.models import create_model, has_batch_norm
+    from wdsr_jax.models import create_model
     from wdsr_jax.models.vgg import LAYERS
 
     if config.data.degradation:
@@ -332,6 +329,25 @@ def check_config(config: ConfigDict) -> None:
         raise UserError(
             f"config.gan.perceptual must be one of {', '.join(features)}, not {config.gan.perceptual!r}"
         )
+    try:
+        create_model(config.model, allow_import=True)
+    except UserError as error:
+        raise UserError(f"config.{error}") from None
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuses a config that cannot work, on the devices of this process and those it has joined.
+
+    Raises:
+        UserError: as `check_values` and `check_network`, or where batch size, devices and network do not go
+            together.
+    """
+    check_values(config)
+    check_network(config)
+    import jax
+
+    from wdsr_jax.models import create_model, has_batch_norm
+
     batch_size, devices, parts = config.data.batch_size, jax.device_count(), config.train.grad_accum
     if batch_size % devices:
         raise UserError(f"config.data.batch_size={batch_size} is not divisible by the {devices} devices")
@@ -340,11 +356,7 @@ def check_config(config: ConfigDict) -> None:
             f"config.train.grad_accum={parts} does not divide a device's share of config.data.batch_size="
             f"{batch_size}, which is {batch_size // devices}"
         )
-    try:
-        module = create_model(config.model, allow_import=True)
-    except UserError as error:
-        raise UserError(f"config.{error}") from None
-    if parts > 1 and has_batch_norm(module):
+    if parts > 1 and has_batch_norm(create_model(config.model, allow_import=True)):
         raise UserError(
             f"config.train.grad_accum={parts}: batch norm needs the whole batch at once; set it to 1, or "
             "train with another config.model.norm"
