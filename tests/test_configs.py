@@ -137,7 +137,14 @@ def tiny_step(name):
     rng = np.random.default_rng(0)
     # Not from the network's own initialisers, which take longer to compile than the step.
     shapes = jax.eval_shape(functools.partial(steps.init_params, module, train.seed))
-    params = jax.tree.map(lambda leaf: np.abs(rng.normal(0, 0.1, leaf.shape)).astype(leaf.dtype), shapes)
+
+    def draw(path, leaf):
+        values = rng.normal(size=leaf.shape)
+        if path[-1].key == "kernel":  # features keep their size, with and without a norm
+            return (values * (leaf.shape[-1] / leaf.size) ** 0.5).astype(leaf.dtype)
+        return np.abs(0.1 * values).astype(leaf.dtype)  # factors and variances are positive
+
+    params = jax.tree.map_with_path(draw, shapes)
     batch = {
         "lr": rng.integers(0, 256, (2, 6, 6, 3), dtype=np.uint8),
         "hr": rng.integers(0, 256, (2, 6 * scale, 6 * scale, 3), dtype=np.uint8),
