@@ -92,7 +92,7 @@ def test_every_shipped_network_loads_and_its_name_ends_in_its_scale():
 
 def test_home_directory_is_expanded(tmp_path, file, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    load_pretrained("~/model.safetensors")
+    assert load_pretrained("~/model.safetensors")[0] == load_pretrained(tmp_path / "model.safetensors")[0]
 
 
 def test_workdir_without_weights(tmp_path):
