@@ -51,13 +51,12 @@ def main() -> int:
 
     config: Any = parse_config(args.config or f"configs/paper.py:{args.budget}", rest)
 
-    from wdsr_jax.data.names import set_name
-    from wdsr_jax.evaluation.examples import examples_of_folder
+    from wdsr_jax.evaluation.examples import examples_of_folders
     from wdsr_jax.experiments.runs import SEEDS, perform_all, plan
 
     seeds = args.seeds or SEEDS[args.experiment][args.budget]
     runs = plan(args.experiment, args.budget, seeds, config)
-    sets = {set_name(folder): examples_of_folder(folder, config.model.scale) for folder in args.sets}
+    sets = examples_of_folders(args.sets, config.model.scale)
     return perform_all(args.experiment, args.budget, runs, args.workdir, args.out or args.workdir, sets)
 
 

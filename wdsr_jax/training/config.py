@@ -15,12 +15,15 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, get_origin
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, get_origin
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from wdsr_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import flax.linen as nn
 
 
 class Key(NamedTuple):
@@ -312,8 +315,11 @@ def check_values(config: ConfigDict) -> None:
             raise UserError(f"config.{key} must be {plain} with a discriminator, not {values[key]}")
 
 
-def check_network(config: ConfigDict) -> None:
+def check_network(config: ConfigDict) -> "nn.Module":
     """Refuses what the networks and the degradations can tell; touches no device.
+
+    Returns:
+        The network of the config.
 
     Raises:
         UserError: names the key, and what it may be, as `create_model` and `parse_degradation`.
@@ -330,7 +336,7 @@ def check_network(config: ConfigDict) -> None:
             f"config.gan.perceptual must be one of {', '.join(features)}, not {config.gan.perceptual!r}"
         )
     try:
-        create_model(config.model, allow_import=True)
+        return create_model(config.model, allow_import=True)
     except UserError as error:
         raise UserError(f"config.{error}") from None
 
@@ -343,10 +349,10 @@ def check_config(config: ConfigDict) -> None:
             together.
     """
     check_values(config)
-    check_network(config)
+    module = check_network(config)
     import jax
 
-    from wdsr_jax.models import create_model, has_batch_norm
+    from wdsr_jax.models import has_batch_norm
 
     batch_size, devices, parts = config.data.batch_size, jax.device_count(), config.train.grad_accum
     if batch_size % devices:
@@ -356,7 +362,7 @@ def check_config(config: ConfigDict) -> None:
             f"config.train.grad_accum={parts} does not divide a device's share of config.data.batch_size="
             f"{batch_size}, which is {batch_size // devices}"
         )
-    if parts > 1 and has_batch_norm(create_model(config.model, allow_import=True)):
+    if parts > 1 and has_batch_norm(module):
         raise UserError(
             f"config.train.grad_accum={parts}: batch norm needs the whole batch at once; set it to 1, or "
             "train with another config.model.norm"

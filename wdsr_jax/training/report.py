@@ -8,8 +8,8 @@ import numpy as np
 
 from wdsr_jax.evaluation.benchmark import evaluate, score_table, super_resolve, write_json
 from wdsr_jax.evaluation.examples import Example
-from wdsr_jax.image import panels as pictures
 from wdsr_jax.image.files import write_image
+from wdsr_jax.image.panels import before_after, busiest_crop, side_by_side
 from wdsr_jax.inference.tiles import upscale
 from wdsr_jax.system import distributed
 from wdsr_jax.weights.files import WORKDIR_FILE
@@ -48,7 +48,7 @@ def write_report(workdir: Path, examples: list[Example], network: nn.Module, shi
     if not distributed.is_lead():
         return
     _, lr, hr, sr = next(super_resolve(module, params, examples[:1]))
-    picture = pictures.before_after(lr, sr, hr, scale, examples[0].name, type(module).__name__)
+    picture = before_after(lr, sr, hr, scale, examples[0].name, type(module).__name__)
     write_image(workdir / _PICTURE, picture)
     write_json(workdir / _SCORES, results)  # last: it says that the report is whole
 
@@ -64,7 +64,7 @@ def print_report(workdir: Path, scale: int) -> None:
 def detail(example: Example, module: nn.Module, params) -> np.ndarray:
     """The busiest part of an image beside its HR: uint8 (H, W, 3)."""
     lr, hr = example.load()
-    rows, columns = pictures.busiest_crop(hr, 48 * module.scale, module.scale)
+    rows, columns = busiest_crop(hr, 48 * module.scale, module.scale)
     small = lr[*(slice(s.start // module.scale, s.stop // module.scale) for s in (rows, columns))]
     panels = [(type(module).__name__, upscale(module, params, small)), ("HR", hr[rows, columns])]
-    return pictures.side_by_side(panels, width=800)
+    return side_by_side(panels, width=800)
