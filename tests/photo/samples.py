@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 
 from wdsr_jax.image.files import write_image
 from wdsr_jax.photo.photos import Photo, encode_photo, read_photo
+from wdsr_jax.photo.record import RECORD_FILE
 
 RNG = np.random.default_rng(0)
 ROWS, COLUMNS = np.mgrid[:24, :40]
@@ -150,4 +151,8 @@ def photo_file(path, height=6, width=8):
 
 def files(folder):
     """The files below a folder, by their paths in it."""
-    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+    return sorted(
+        str(path.relative_to(folder))
+        for path in Path(folder).rglob("*")
+        if path.is_file() and path.name != RECORD_FILE
+    )

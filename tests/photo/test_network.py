@@ -18,7 +18,7 @@ def test_the_shipped_network_of_the_next_larger_scale_is_taken(factor, scale):
 
 def test_without_shipped_weights_it_says_how_to_get_some(upscale, monkeypatch):
     photo_file("a.png")
-    monkeypatch.setattr(network, "list_pretrained", lambda: [])
+    monkeypatch.setattr(network, "pretrained_for", lambda factor: None)
     with pytest.raises(
         UserError, match=r"^no weights are shipped with this package; name yours with --model="
     ):

@@ -40,11 +40,13 @@ class Photo(NamedTuple):
         pixels: (H, W, 1) grey or (H, W, 3) RGB, uint8 or uint16, upright.
         alpha: (H, W) of the same type, straight (not multiplied into the pixels); None: the file has none.
         metadata: what else the file holds.
+        lost: what the file holds and this does not, in words.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
     metadata: Metadata = Metadata()
+    lost: tuple[str, ...] = ()
 
 
 def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> Photo:
@@ -99,7 +101,7 @@ def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> P
     return Photo(np.ascontiguousarray(upright[..., :-1]), np.ascontiguousarray(upright[..., -1]), metadata)
 
 
-def write_photo(path: str | os.PathLike, photo: Photo, *, quality: int | None = None) -> None:
+def write_photo(path: str | os.PathLike, photo: Photo, *, quality: int | None = None) -> tuple[str, ...]:
     """Writes a photograph, in the format that the ending names; the file appears whole or not at all.
 
     Args:
@@ -116,6 +118,7 @@ def write_photo(path: str | os.PathLike, photo: Photo, *, quality: int | None = 
         check_size(path, output_format, *photo.pixels.shape[1::-1])
         with replacing(path) as file:
             _encode(file, photo, output_format, quality)
+    return ()
 
 
 def encode_photo(
@@ -147,6 +150,18 @@ def encode_photo(
 
 
 # Reading.
+
+
+def upright_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """(H, W) of a photograph turned upright, from its header alone; None where that cannot be read."""
+    try:
+        with reading(str(path)), open_file(path) as file, open_image(file, str(path)) as image:
+            # The symmetries from 4 on turn by 90 degrees. Pillow turns a TIFF's size itself.
+            if image.format != "TIFF" and _turn(image) >= 4:
+                return image.width, image.height
+            return image.height, image.width
+    except UserError:  # it is named when it is read
+        return None
 
 
 def _seekable(file: BinaryIO, name: str) -> BinaryIO:
@@ -189,7 +204,7 @@ def _turn(image: Image.Image) -> int:
 
 
 def _encode(file: BinaryIO, photo: Photo, output_format: str, quality: int | None) -> None:
-    pixels, alpha, metadata = photo
+    pixels, alpha, metadata = photo.pixels, photo.alpha, photo.metadata
     height, width = pixels.shape[:2]
     exif = exif_with_size(metadata.exif, width, height)
     xmp = xmp_with_size(metadata.xmp, width, height)
@@ -205,7 +220,7 @@ def _encode(file: BinaryIO, photo: Photo, output_format: str, quality: int | Non
 def _encode_by_pillow(
     file: BinaryIO, photo: Photo, output_format: str, quality: int | None, exif: bytes, xmp: bytes
 ) -> None:
-    pixels, alpha, metadata = photo
+    pixels, alpha, metadata = photo.pixels, photo.alpha, photo.metadata
     colours = pixels.shape[2]
     icc, grey_to_srgb = metadata.icc, None
     # WebP, and AVIF with alpha, store grey as R = G = B, which a profile for grey does not fit.

@@ -1,9 +1,10 @@
 """Files written whole or not at all, errors that name their path, and the folder of caches."""
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,24 +49,27 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
 def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """A file to write in the `with` block, which takes the place of `path` once the block has ended well.
 
-    Whatever ends the block early, Ctrl-C too, leaves `path` as it was and nothing beside it.
+    Whatever ends the block early, Ctrl-C too, leaves `path` as it was and nothing beside it. A link is
+    written through. The umask decides who may read the file, as for any new file. What a file system does not
+    have (CIFS and exFAT know neither modes nor fsync) is done without.
 
     Raises:
         OSError: the folder is missing, read-only or full, or `path` is a folder.
     """
-    # mkstemp, not a fixed name: two processes may write the same file.
-    handle, temporary = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
-    try:
-        os.close(handle)
-        with open(temporary, "wb") as file:  # of the name given, for writers that open it by themselves
+    path = os.path.realpath(path)
+    # Not a fixed name: two processes may write the same file.
+    temporary = os.path.join(os.path.dirname(path), f"tmp{secrets.token_hex(8)}.tmp")
+    with open(temporary, "xb") as file:  # of the name given, for writers that open it by themselves
+        try:
             yield file
             file.flush()
-            os.fsync(file.fileno())  # a power cut could leave an empty file otherwise, which looks done
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+            with suppress(OSError):  # a power cut could leave an empty file otherwise, which looks done
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
 
 
 def check_writable(path: Path, argument: str) -> None:
