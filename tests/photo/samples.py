@@ -151,8 +151,5 @@ def photo_file(path, height=6, width=8):
 
 def files(folder):
     """The files below a folder, by their paths in it."""
-    return sorted(
-        str(path.relative_to(folder))
-        for path in Path(folder).rglob("*")
-        if path.is_file() and path.name != RECORD_FILE
-    )
+    found = (path for path in Path(folder).rglob("*") if path.is_file() and path.name != RECORD_FILE)
+    return sorted(str(path.relative_to(folder)) for path in found)

@@ -22,7 +22,7 @@ RNG = np.random.default_rng(0)
 
 
 def test_the_result_is_that_of_the_function(upscale, weights):
-    image = photo_file("a.png")
+    image = photo_file("a.png", 9, 8)
     assert upscale("a.png", "--out=b.png") == (0, ["1 enlarged, into b.png"])
     np.testing.assert_array_equal(read_image("b.png"), wdsr_jax.upscale(*load_pretrained(weights), image))
 
@@ -51,7 +51,10 @@ def test_what_was_made_of_something_else_is_made_again(upscale):
     os.utime("a.png", (0, 0))  # another file, for all that is known
     assert upscale("a.png", "--out=b.png", "--scale=3", scale=None)[1] == ["1 enlarged, into b.png"]
     upscale("a.png", "--out=b.png", "--scale=3", "--ensemble", scale=None)  # other pixels
-    assert upscale("a.png", "--out=b.png", "--scale=3", "--ensemble", scale=None)[1][-1] == "0 enlarged"
+    assert (
+        upscale("a.png", "--out=b.png", "--scale=3", "--ensemble", scale=None)[1][-1]
+        == "0 enlarged, into b.png"
+    )
 
 
 def test_a_file_of_somebody_else_is_never_replaced(upscale):

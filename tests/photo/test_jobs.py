@@ -55,8 +55,9 @@ def test_the_simplest_line_works(upscale):
     photo_file("photos/a.png")
     photo_file("photos/sub/b.png")
     assert upscale("photo.png", "photos")[0] == 0
-    assert files(".") == ["photo.png", "photo_x2.png", "photos/a.png", "photos/sub/b.png"] + [
-        *("photos_x2/a.png", "photos_x2/sub/b.png")
+    assert files(".") == [
+        *("photo.png", "photo_x2.png", "photos/a.png", "photos/sub/b.png"),
+        *("photos_x2/a.png", "photos_x2/sub/b.png"),
     ]
     with Image.open("photo_x2.png") as image:
         assert image.size == (16, 12)
