@@ -99,13 +99,12 @@ def test_ten_photographs_of_ten_sizes_are_three_compilations_at_most(upscale, mo
 
 
 def test_thin_photographs_of_one_colour_keep_it(upscale):
-    for name, size in (("a", (1, 500)), ("b", (500, 1)), ("c", (1, 1)), ("d", (3, 40))):
-        Image.fromarray(np.full((*size, 3), (120, 30, 200), np.uint8)).save(f"{name}.png")
-        for scale in (2, 4):
-            upscale(f"{name}.png", f"--out={name}{scale}.png", f"--scale={scale}", scale=None, model=None)
-            sr = read_image(f"{name}{scale}.png").astype(int)
-            assert sr.shape == (scale * size[0], scale * size[1], 3)
-            assert abs(sr - (120, 30, 200)).max() <= 2
+    for scale, size in ((4, (1, 60)), (2, (60, 1))):
+        Image.fromarray(np.full((*size, 3), (120, 30, 200), np.uint8)).save("a.png")
+        upscale("a.png", f"--scale={scale}", "--overwrite", scale=None, model=None)
+        sr = read_image(f"a_x{scale}.png").astype(int)
+        assert sr.shape == (scale * size[0], scale * size[1], 3)
+        assert abs(sr - (120, 30, 200)).max() <= 2
 
 
 def test_long_work_says_how_long(monkeypatch, caplog):
