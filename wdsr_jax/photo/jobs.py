@@ -22,6 +22,7 @@ from wdsr_jax.photo.record import entry_of, is_same, options_of, read_record
 from wdsr_jax.video.formats import is_video
 
 _MOST_SIZES = 1000
+_real_folder = functools.cache(os.path.realpath)
 _Records = Callable[[Path], dict[str, dict[str, Any]]]
 
 
@@ -71,6 +72,7 @@ def find_jobs(args: argparse.Namespace) -> Plan:
     Raises:
         UserError: an argument names nothing, `--out` does not fit, or the only file cannot be planned.
     """
+    _real_folder.cache_clear()  # links and the current folder may be others now
     plan = Plan([], [], [], {}, [])
     records = functools.cache(read_record)
     found = _without_own(_inputs(args, plan), args, records, plan)
@@ -104,6 +106,12 @@ def some_names(paths: Iterable[Path]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+def _real_path(path: Path) -> str:
+    """`os.path.realpath`, ten times as fast for many files of few folders."""
+    real = os.path.join(_real_folder(str(path.parent)), path.name)
+    return os.path.realpath(real) if os.path.islink(real) else real
+
+
 def _is_file_name(out: str | None) -> bool:
     """Whether `--out` names a file for a single result: it has an ending and is no folder."""
     return out is not None and bool(Path(out).suffix) and not out.endswith("/") and not os.path.isdir(out)
@@ -121,7 +129,7 @@ def _inputs(args: argparse.Namespace, plan: Plan) -> Iterator[tuple[Path, Path |
         meant_as_out = name == args.inputs[-1] and len(args.inputs) > 1 and not args.out
         advice = f"; if the results are to go there, type --out={name}" if meant_as_out else ""
         for path, folder in _found_by(name, args, plan, advice):
-            real = os.path.realpath(path)
+            real = _real_path(path)
             if real not in seen:
                 seen.add(real)
                 yield path, folder
@@ -184,14 +192,14 @@ def _without_own(
 def _plan(targets: dict[Input, Path], args: argparse.Namespace, records: _Records, plan: Plan) -> None:
     """Sorts the inputs into jobs, results that are there, and failures."""
     options = options_of(args)
-    sources = {os.path.realpath(item.source) for item in targets}
+    sources = {_real_path(item.source) for item in targets}
     makers: dict[str, Path] = {}
     for item, target in targets.items():
-        source, real = item.source, os.path.realpath(target)
+        source, real = item.source, _real_path(target)
         try:
             entry = entry_of(source, options)
             recorded = records(target.parent).get(target.name)
-            if real == os.path.realpath(source):
+            if real in sources and real == _real_path(source):
                 raise UserError("the output would replace the input; choose another --out or --name")
             if real in sources:
                 raise UserError(f"its output {target} is an input, too; choose another --out or --name")

@@ -68,7 +68,7 @@ def name_targets(inputs: Iterable[Input], args: argparse.Namespace) -> tuple[dic
 def _clashes(targets: dict[Input, Path]) -> list[list[Input]]:
     groups: dict[str, list[Input]] = {}
     for item, target in targets.items():
-        groups.setdefault(os.path.abspath(target), []).append(item)
+        groups.setdefault(os.path.normpath(target), []).append(item)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -98,7 +98,9 @@ def _name(item: Input, args: argparse.Namespace) -> str:
         size = target_size(item.size, width=args.width, height=args.height, megapixels=args.megapixels)
         factor = max(size[0] / item.size[0], size[1] / item.size[1])
     fields = dict.fromkeys(FIELDS, "")
-    fields |= dict(stem=source.stem, ext=source.suffix[1:], parent=Path(os.path.abspath(source)).parent.name)
+    fields |= dict(stem=source.stem, ext=source.suffix[1:])
+    if "{parent" in pattern:
+        fields["parent"] = Path(os.path.abspath(source)).parent.name
     fields["scale"] = f"{factor:.3g}" if factor else size_label(args)
     if "{model" in pattern:
         fields["model"] = _model_name(args.model, factor)
