@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from tests.tiny import read_points, tiny_config
-from tests.training.test_loop import state_of, stop_before_step, terminate
-from tests.training.test_step import assert_close, assert_same_bits
+from tests.training.tiny_runs import state_of, stop_before_step, terminate
+from tests.training.trees import assert_close, assert_same_bits
 from wdsr_jax.errors import UserError
 from wdsr_jax.models import create_model
 from wdsr_jax.models.discriminator import Discriminator

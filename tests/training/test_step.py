@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from tests.numpy_wdsr import random_params
+from tests.training.trees import assert_close, assert_same_bits
 from wdsr_jax.image.resize import imresize
 from wdsr_jax.models import create_model
 from wdsr_jax.models.layers import Conv
@@ -68,16 +69,6 @@ def jitted(module, **options):
 def on_two_devices(module, **options):
     options = options_of(module, **options)
     return options["optimizer"], steps.parallel_train_step(**options)
-
-
-def assert_close(actual, expected, atol=1e-6):
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=atol, rtol=0), actual, expected)
-
-
-def assert_same_bits(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
 @pytest.mark.parametrize("grad_clip", [0.0, 0.01])
