@@ -172,7 +172,6 @@ def test_the_keys_are_the_fields_of_the_networks():
 
 # --- networks from outside the package ------------------------------------------------------------
 
-
 OUTSIDE = """
 from typing import Literal
 import flax.linen as nn
