@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import sys
 import threading
 import weakref
 from fractions import Fraction
@@ -36,8 +37,10 @@ def yuv_frame(planes: list[np.ndarray], pix_fmt: str = "yuv420p"):
 
 
 def planes_of(frame) -> list[np.ndarray]:
+    """In levels of 8 bits."""
+    dtype, levels = (np.uint16, 4) if "10le" in frame.format.name else (np.uint8, 1)
     return [
-        np.frombuffer(bytes(plane), np.uint8).reshape(plane.height, -1)[:, : plane.width].astype(float)
+        np.frombuffer(bytes(plane), dtype).reshape(plane.height, -1)[:, : plane.width] / levels
         for plane in frame.planes
     ]
 
@@ -259,9 +262,10 @@ def test_colours_are_those_of_the_streams_own_matrix_and_range(
         source, tmp_path / "out.mp4", lambda frame: (seen.append(frame), twice(frame))[1], quality=97
     )
     middles = (slice(8, None, 16), slice(8, None, 16))
-    assert seen[0].dtype == np.uint8
-    np.testing.assert_allclose(seen[0][middles], rgb[middles], atol=3)
-    assert abs(seen[0][middles] - rgb[middles]).mean() < 1
+    assert seen[0].dtype == dtype
+    levels = seen[0][middles] / (1 if bits == 8 else 257)
+    np.testing.assert_allclose(levels, rgb[middles], atol=3)
+    assert abs(levels - rgb[middles]).mean() < 1
 
     result = read_frames(tmp_path / "out.mp4")[0]
     assert (result.colorspace, result.color_range) == (matrix, 1)
@@ -364,10 +368,11 @@ def test_frames_are_not_gathered_in_memory(tmp_path):
     assert len(most) == 60
 
 
-def test_progress_counts_the_frames(tmp_path, capsys):
+def test_progress_counts_the_frames(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)
     upscale_video(write_clip(tmp_path / "in.mp4", moving(6)), tmp_path / "out.mp4", twice)
     assert "in.mp4" in (bar := capsys.readouterr().err)
-    assert "/6 [" in bar
+    assert "/6 frames [" in bar
 
 
 def test_quality_is_the_size_of_the_file(tmp_path):
