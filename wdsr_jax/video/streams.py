@@ -191,4 +191,10 @@ def _is_cover(stream: "Stream") -> bool:
 
 
 def _is_decodable(stream: "Stream") -> bool:
-    return bool(stream.codec_context and getattr(stream.codec_context, "sample_rate", 0))
+    if not stream.codec_context or not getattr(stream.codec_context, "sample_rate", 0):
+        return False
+    try:
+        stream.codec_context.open(strict=False)
+    except FFmpegError:
+        return False
+    return True
