@@ -125,7 +125,9 @@ def _parser() -> ArgumentParser:
     )
     output = parser.add_argument_group("output")
     formats = [*OUTPUT_FORMATS, *VIDEO_FORMATS]
-    output.add_argument("--format", choices=formats, help="of images or of videos; default: that of the input")
+    output.add_argument(
+        "--format", choices=formats, help="of images or of videos; default: that of the input"
+    )
     output.add_argument("--quality", type=_positive(int), help="1 to 100: JPEG, WebP, AVIF, video")
     fields = " ".join(f"{{{field}}}" for field in FIELDS)
     output.add_argument("--name", help=f"of the outputs, without ending: {fields} (default: {{stem}})")

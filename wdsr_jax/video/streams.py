@@ -74,22 +74,21 @@ def choose_suffix(source: str | os.PathLike) -> str:
     if av is None:
         return suffix or _CHOICES[0]
     try:
-        container = open_video(source)
-    except UserError:
+        with closing(open_video(source)) as container:
+            if suffix and holds_sound(suffix.lower(), container):
+                return suffix
+            return min(_CHOICES, key=lambda choice: _faults(choice, container))
+    except (UserError, ValueError, FFmpegError):
         return suffix or _CHOICES[0]
-    with closing(container):
-        if suffix and holds_sound(suffix.lower(), container):
-            return suffix
 
-        def faults(suffix: str) -> tuple[bool, bool, int]:
-            kept = streams_to_copy(container, suffix)
-            has_pcm = any(codec_name(stream).startswith("pcm_") for stream in kept)
-            lost = sum(not _is_chapters(s) for s in container.streams.subtitles) - sum(
-                s.type == "subtitle" for s in kept
-            )
-            return not holds_sound(suffix, container), suffix == ".mp4" and has_pcm, lost
 
-        return min(_CHOICES, key=faults)
+def _faults(suffix: str, container: "InputContainer") -> tuple[bool, bool, int]:
+    """What speaks against a container, the worst first."""
+    kept = streams_to_copy(container, suffix)
+    has_pcm = any(codec_name(stream).startswith("pcm_") for stream in kept)
+    subtitles = sum(not _is_chapters(stream) for stream in container.streams.subtitles)
+    lost = subtitles - sum(stream.type == "subtitle" for stream in kept)
+    return not holds_sound(suffix, container), suffix == ".mp4" and has_pcm, lost
 
 
 def holds(suffix: str, stream: "Stream") -> bool:
@@ -123,9 +122,7 @@ def check_sound(target: Path, container: "InputContainer") -> None:
     names = ", ".join(dict.fromkeys(codec_name(s) for s in container.streams.audio if not holds(suffix, s)))
     for other in (".mkv", *WRITABLE_SUFFIXES):
         if holds_sound(other, container):
-            raise UserError(
-                f"{target}: {suffix} cannot hold its audio ({names}); write {other} instead"
-            ) from None
+            raise UserError(f"{target}: {suffix} cannot hold its audio ({names}); write {other} instead")
 
 
 def streams_to_copy(container: "InputContainer", suffix: str) -> list["Stream"]:

@@ -202,7 +202,7 @@ class _Output:
             self._write_sound(self._sounds[stream.index], packet)
         elif stream.index in self._copies:
             packet.stream = self._copies[stream.index]
-            if packet.duration >= 1 << 31:  # a negative one, by which Ogg cuts the end of its sound
+            if (packet.duration or 0) >= 1 << 31:  # a negative one, by which Ogg cuts the end of its sound
                 packet.duration = 0
             self._mux(packet)
 
