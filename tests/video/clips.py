@@ -23,8 +23,10 @@ def yuv_frame(planes: list[np.ndarray], pix_fmt: str = "yuv420p"):
 
 
 def planes_of(frame) -> list[np.ndarray]:
+    """In levels of 8 bits."""
+    dtype, levels = (np.uint16, 4) if "10le" in frame.format.name else (np.uint8, 1)
     return [
-        np.frombuffer(bytes(plane), np.uint8).reshape(plane.height, -1)[:, : plane.width].astype(float)
+        np.frombuffer(bytes(plane), dtype).reshape(plane.height, -1)[:, : plane.width] / levels
         for plane in frame.planes
     ]
 

@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import sys
 import threading
 import weakref
 from fractions import Fraction
@@ -125,10 +126,11 @@ def test_frames_are_not_gathered_in_memory(tmp_path):
     assert len(most) == 60
 
 
-def test_progress_counts_the_frames(tmp_path, capsys):
+def test_progress_counts_the_frames(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)
     upscale_video(write_clip(tmp_path / "in.mp4", moving(6)), tmp_path / "out.mp4", twice)
     assert "in.mp4" in (bar := capsys.readouterr().err)
-    assert "/6 [" in bar
+    assert "/6 frames [" in bar
 
 
 def test_quality_is_the_size_of_the_file(tmp_path):

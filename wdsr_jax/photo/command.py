@@ -13,6 +13,7 @@ from wdsr_jax.errors import UserError
 from wdsr_jax.photo.formats import OUTPUT_FORMATS
 from wdsr_jax.photo.naming import FIELDS
 from wdsr_jax.system.console import ArgumentParser, exit_on_signals, run_command
+from wdsr_jax.video.formats import VIDEO_FORMATS
 from wdsr_jax.weights.files import find_weights
 
 DEFAULT_SCALE = 4  # the largest that shipped weights have
@@ -55,6 +56,8 @@ def _through_pipes(args: argparse.Namespace) -> int:
     args.out = args.out or "-"
     if len(args.inputs) > 1:
         raise UserError("- is for a single photograph: give no other input with it")
+    if args.format in VIDEO_FORMATS:
+        raise UserError(f"--format={args.format}: - is for photographs; a video needs names of files")
     if args.out == "-" and sys.stdout.isatty():
         raise UserError("--out=-: stdout is a terminal; redirect it to a file or pipe it into a program")
     from wdsr_jax.photo.batch import upscale_stream
@@ -121,7 +124,10 @@ def _parser() -> ArgumentParser:
         "--consistent", action="store_true", help="make the bicubic downscale of the result equal the input"
     )
     output = parser.add_argument_group("output")
-    output.add_argument("--format", choices=list(OUTPUT_FORMATS), help="default: that of the input")
+    formats = [*OUTPUT_FORMATS, *VIDEO_FORMATS]
+    output.add_argument(
+        "--format", choices=formats, help="of images or of videos; default: that of the input"
+    )
     output.add_argument("--quality", type=_positive(int), help="1 to 100: JPEG, WebP, AVIF, video")
     fields = " ".join(f"{{{field}}}" for field in FIELDS)
     output.add_argument("--name", help=f"of the outputs, without ending: {fields} (default: {{stem}})")

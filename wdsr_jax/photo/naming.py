@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from wdsr_jax.photo.formats import OUTPUT_FORMATS
 from wdsr_jax.photo.sizes import size_label, target_size
-from wdsr_jax.video.formats import WRITABLE_SUFFIXES, is_video
+from wdsr_jax.video.formats import VIDEO_FORMATS, is_video
 from wdsr_jax.weights.files import find_weights, pretrained_for
 
 # Image formats that an output keeps; the others (GIF, BMP, JPEG 2000, PPM) become PNG.
@@ -90,7 +90,7 @@ def _below_common(folder: Path, folders: set[Path]) -> str:
 
 
 def _name(item: Input, args: argparse.Namespace) -> str:
-    """By --name, in --format or the input's format where it can be written, else PNG or MP4."""
+    """By --name, with the ending of `_suffix`."""
     source = item.source
     pattern = args.name or ("{stem}" if args.out or item.folder else f"{{stem}}_{size_label(args)}")
     factor = args.scale
@@ -115,9 +115,14 @@ def _model_name(model: str | None, factor: float | None) -> str:
 
 
 def _suffix(source: Path, args: argparse.Namespace) -> str:
+    """That of --format or of the input where it can be written, else PNG or what holds a video's streams."""
     suffix = source.suffix
     if is_video(source):
-        return suffix if suffix.lower() in WRITABLE_SUFFIXES else ".mp4"
-    if args.format:
+        if args.format in VIDEO_FORMATS:
+            return VIDEO_FORMATS[args.format]
+        from wdsr_jax.video.streams import choose_suffix  # PyAV, which --help can do without
+
+        return choose_suffix(source)
+    if args.format in OUTPUT_FORMATS:
         return OUTPUT_FORMATS[args.format]
     return suffix if suffix.lower() in _KEPT_SUFFIXES else ".png"

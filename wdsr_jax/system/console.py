@@ -61,8 +61,9 @@ class Progress:
         if sys.stderr.isatty() and total != 0:
             form = f"{{desc}}{{percentage:3.0f}}%|{{bar}}| {{n:.{digits}f}}/{{total:.{digits}f}} {unit} "
             form += "[{elapsed}<{remaining}, {rate_noinv_fmt}]"
-            self._bar = tqdm(total=total, unit=" " + unit, leave=False, bar_format=form if total else None)
-            self.describe(name)
+            form = form if total else None
+            desc = f"{name}: " if name else ""
+            self._bar = tqdm(total=total, desc=desc, unit=" " + unit, leave=False, bar_format=form)
 
     def __enter__(self) -> Self:
         return self
