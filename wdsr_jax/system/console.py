@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 import wdsr_jax
 from wdsr_jax.errors import UserError
+from wdsr_jax.system.text import printable
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
@@ -54,7 +55,7 @@ class Progress:
             name: of the work, such as a file.
             digits: of numbers after the point.
         """
-        self.total, self.done, self.name = total, 0.0, name
+        self.total, self.done, self.name = total, 0.0, printable(name)
         self._unit, self._digits = unit, digits
         self._start = self._last = time.monotonic()
         self._bar = None
@@ -62,7 +63,7 @@ class Progress:
             form = f"{{desc}}{{percentage:3.0f}}%|{{bar}}| {{n:.{digits}f}}/{{total:.{digits}f}} {unit} "
             form += "[{elapsed}<{remaining}, {rate_noinv_fmt}]"
             form = form if total else None
-            desc = f"{name}: " if name else ""
+            desc = f"{self.name}: " if name else ""
             self._bar = tqdm(total=total, desc=desc, unit=" " + unit, leave=False, bar_format=form)
 
     def __enter__(self) -> Self:
@@ -74,9 +75,9 @@ class Progress:
 
     def describe(self, name: str) -> None:
         """Names the work anew, such as by the file that is its turn."""
-        self.name = name
+        self.name = printable(name)
         if self._bar is not None:
-            self._bar.set_description(name)
+            self._bar.set_description(self.name)
 
     def update(self, count: float = 1) -> None:
         """Notes that so much more is done."""
@@ -106,7 +107,7 @@ class _Lines(logging.Handler):
     """Writes log records as plain lines on stderr, above a progress bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
+        message = printable(record.getMessage())
         if record.levelno >= logging.WARNING:
             message = f"{record.levelname.lower()}: {message}"
         tqdm.write(message, file=sys.stderr)
@@ -155,7 +156,7 @@ def run_command(main: Callable[[], int | None]) -> None:
         code = main() or 0
         sys.stdout.flush()  # at exit Python would report a closed pipe by a traceback
     except UserError as error:
-        print("error:", *str(error).splitlines(), file=sys.stderr)
+        print("error:", printable(" ".join(str(error).splitlines())), file=sys.stderr)
         _leave_others()
         code = 1
     except (KeyboardInterrupt, SystemExit) as stop:  # SystemExit: how SIGTERM is handled, and --help
