@@ -6,8 +6,9 @@ import pytest
 from absl import logging
 
 from wdsr_jax.data.dataset import Images, PairedDataset, dataset_from_files, dataset_from_images, drop_small
-from wdsr_jax.data.degradation import PRESETS, Degradation, degrade
+from wdsr_jax.data.degradation import degrade
 from wdsr_jax.data.names import PairFiles
+from wdsr_jax.data.settings import PRESETS, Degradation
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import write_image
 from wdsr_jax.image.resize import imresize

@@ -23,7 +23,8 @@ from tests.training.tiny_runs import (
     terminate,
 )
 from wdsr_jax import load_pretrained
-from wdsr_jax.data.degradation import draw, parse_degradation, random_of
+from wdsr_jax.data.degradation import draw, random_of
+from wdsr_jax.data.settings import parse_degradation
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
 from wdsr_jax.training import checkpoints, loop, run, setup

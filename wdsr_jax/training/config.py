@@ -324,7 +324,7 @@ def check_network(config: ConfigDict) -> "nn.Module":
     Raises:
         UserError: names the key, and what it may be, as `create_model` and `parse_degradation`.
     """
-    from wdsr_jax.data.degradation import parse_degradation
+    from wdsr_jax.data.settings import parse_degradation
 
     if config.data.degradation:
         parse_degradation(config.data.degradation)
