@@ -48,6 +48,8 @@ KEYS = {
     "data.source": Key(str, ("div2k", "folder", "sample")),
     "data.root": Key(str),
     "data.val_root": Key(str),
+    "data.lr_root": Key(str),
+    "data.val_lr_root": Key(str),
     "data.track": Key(str, ("bicubic", "unknown", "mild", "difficult", "wild")),
     "data.cache_dir": Key(str),
     "data.degradation": Key(str),

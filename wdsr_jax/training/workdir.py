@@ -23,6 +23,8 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 MAY_CHANGE = {
     "data.root",
     "data.val_root",
+    "data.lr_root",
+    "data.val_lr_root",
     "data.cache_dir",
     "data.workers",
     "train.log_every",
