@@ -172,11 +172,14 @@ def _roles_of_kinds(
         for small, large in ((one, other), (other, one)):
             if ratios := _ratios(kinds[small], kinds[large], size_of):
                 larger[small][large] = ratios
+    roles: dict[str, Kind | None] = {}
     pairs = [(small, large) for small in kinds for large, r in larger[small].items() if scale in r]
     if sorted(name for pair in pairs for name in pair) == sorted(kinds):  # each is in one pair and no other
-        return {name: kind for small, large in pairs for name, kind in ((large, "HR"), (small, "LR"))}
+        for small, large in pairs:
+            roles[large], roles[small] = "HR", "LR"
+        return roles
     hr = {name for name, above in larger.items() if not above}
-    roles: dict[str, Kind | None] = dict.fromkeys(hr, "HR")
+    roles.update(dict.fromkeys(hr, "HR"))
     lr_of = defaultdict(list)
     for name in kinds.keys() - hr:
         above = [large for large in larger[name] if large in hr]

@@ -31,6 +31,7 @@ from wdsr_jax.system.files import path_errors
 
 FOLDER = "checkpoints"
 _METRIC = "psnr_rgb"
+_STEP = re.compile(r"0|[1-9][0-9]{0,9}")  # name of a checkpoint
 
 # Errors in Orbax are raised, and become one line here; what it logs of them besides is dropped.
 _ORBAX = os.path.join("orbax", "checkpoint", "")
@@ -40,11 +41,13 @@ getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.ge
 
 def saved_steps(workdir: str | os.PathLike) -> list[int]:
     """The steps of the checkpoints in `workdir`, whole or damaged, in ascending order."""
+    folder = Path(workdir, FOLDER)
     try:
-        names = os.listdir(Path(workdir, FOLDER))
+        names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(int(name) for name in names if name.isdecimal())
+    # As this module writes them: not 007, nor a file.
+    return sorted(int(name) for name in names if _STEP.fullmatch(name) and (folder / name).is_dir())
 
 
 @contextmanager
