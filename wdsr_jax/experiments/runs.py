@@ -150,7 +150,9 @@ def finished(workdir: Path, run: Run, sets: Collection[str]) -> dict[str, Any] |
         result = json.loads((folder / _RESULT).read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        result = None
+    if not isinstance(result, dict) or "diverged_at_step" not in result:
         raise UserError(f"{folder / _RESULT}: damaged; delete it to measure that run again") from None
     config = run.config.to_dict()
     config["train"]["resume_changed"] = False  # a result of another config is none of this run

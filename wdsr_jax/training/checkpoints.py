@@ -31,7 +31,8 @@ from wdsr_jax.system.files import path_errors
 
 FOLDER = "checkpoints"
 _METRIC = "psnr_rgb"
-_STEP = re.compile(r"0|[1-9][0-9]{0,9}")  # name of a checkpoint
+_STEP = re.compile(r"0|[1-9][0-9]*")  # name of a checkpoint, as Orbax writes it: not 007
+_MOST_STEPS = 2**31 - 1  # what the state counts up to
 
 # Errors in Orbax are raised, and become one line here; what it logs of them besides is dropped.
 _ORBAX = os.path.join("orbax", "checkpoint", "")
@@ -46,7 +47,6 @@ def saved_steps(workdir: str | os.PathLike) -> list[int]:
         names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    # As this module writes them: not 007, nor a file.
     return sorted(int(name) for name in names if _STEP.fullmatch(name) and (folder / name).is_dir())
 
 
@@ -198,10 +198,14 @@ def _restore(manager: ocp.CheckpointManager, step: int, target: Any) -> tuple[An
     restored: Any = manager.restore(step, args=items)
     if _digest(restored.state) != restored.record["digest"]:
         raise ValueError("its digest does not match its arrays")
+    if restored.record["batches"] != step:  # a copy under another name
+        raise ValueError(f"it is of step {restored.record['batches']}")
     return restored.state, restored.record["data"]
 
 
 def _check_metrics(checkpoint: Path) -> None:
+    if int(checkpoint.name) > _MOST_STEPS:
+        raise ValueError("no run has so many steps")
     file = checkpoint / "metrics" / "metrics"
     if file.parent.exists():
         float(json.loads(file.read_text())[_METRIC])

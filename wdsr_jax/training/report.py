@@ -25,7 +25,8 @@ def is_reported(workdir: Path) -> bool:
     if not (scores.exists() and picture.exists() and weights.exists()):
         return False
     try:
-        score_table(json.loads(scores.read_text("utf-8")), 1)
+        result = json.loads(scores.read_text("utf-8"))["validation"]
+        score_table({"validation": {name: result[name] for name in ("bicubic", "model", "images")}}, 1)
     except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return False  # damaged: it is made anew
     return scores.stat().st_mtime_ns >= weights.stat().st_mtime_ns

@@ -37,7 +37,7 @@ MAY_CHANGE = {
     "train.grad_accum",
     "train.resume_changed",
 }
-# What may differ besides where `train.resume_changed` says so: all that leaves the state its shape and meaning.
+# Where `train.resume_changed` says so, all may differ but for what the state of a run depends on.
 _SHAPES_STATE = ("model.", "gan.filters")
 
 
@@ -167,4 +167,4 @@ def _shapes_state(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
     if key in ("train.ema_decay", "train.grad_clip"):  # each has a part of the state, or none where it is 0
         return bool(old.get(key)) != bool(new.get(key))
     of_gan = key.startswith("gan.") and (key not in old or key not in new)
-    return key.startswith(_SHAPES_STATE) and key != "model.dtype" or of_gan
+    return of_gan or (key.startswith(_SHAPES_STATE) and key != "model.dtype")
