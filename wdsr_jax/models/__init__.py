@@ -55,6 +55,7 @@ _NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "edrn": (EDRN, {}),
 }
 _RGB = tuple[float, float, float]
+_LARGEST, _LARGEST_SCALE = 65536, 64  # of whole numbers: no memory holds more
 _DTYPES = Literal["float32", "bfloat16"]
 # By type of a field: what a config has for it.
 _KINDS: dict[Any, Any] = {int: int, float: float, _RGB: _RGB, DTypeLike: _DTYPES}
@@ -191,6 +192,8 @@ def _check_value(key: str, value: Any, kind: Any) -> None:
             raise UserError(f"model.{key} must be one of {choices}, not {value!r}")
     elif kind is int and not (isinstance(value, Integral) and int(value) >= 1):
         raise UserError(f"model.{key} must be a whole number and at least 1, not {value!r}")
+    elif kind is int and int(value) > (most := _LARGEST_SCALE if key == "scale" else _LARGEST):
+        raise UserError(f"model.{key} must be at most {most}, not {value!r}")
     elif kind is float and not _is_finite(value):
         raise UserError(f"model.{key} must be a number, not {value!r}")
     elif kind is _RGB and not (
@@ -208,4 +211,7 @@ def _dtype_name(dtype: Any) -> Any:
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
+    try:
+        return isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:  # an integer beyond float
+        return False

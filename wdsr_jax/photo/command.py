@@ -4,7 +4,6 @@ What upscales is in `batch`. It is imported after the arguments have been checke
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from wdsr_jax.system.console import ArgumentParser, exit_on_signals, run_command
 from wdsr_jax.video.formats import VIDEO_FORMATS
 from wdsr_jax.weights.files import find_weights
 
+_LARGEST = 10**9  # of numbers: more pixels than any format holds
 DEFAULT_SCALE = 4  # the largest that shipped weights have
 _DESCRIPTION = "Upscales photographs and videos."
 _EXAMPLES = """examples:
@@ -137,12 +137,13 @@ def _parser() -> ArgumentParser:
 
 
 def _positive(number: type[int] | type[float]) -> Callable[[str], float]:
-    """A parser of numbers above 0, for argparse."""
+    """A parser of numbers above 0 and up to `_LARGEST`, for argparse."""
 
     def parse(text: str) -> float:
         value = number(text)
-        if not (math.isfinite(value) and value > 0):
-            raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+        if not 0 < value <= _LARGEST:
+            above = "a number above 0" if not value > 0 else f"at most {_LARGEST:,}"
+            raise argparse.ArgumentTypeError(f"{text} is not {above}")
         return value
 
     parse.__name__ = {int: "whole number", float: "number"}[number]
