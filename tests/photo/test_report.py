@@ -13,10 +13,10 @@ from wdsr_jax.photo.jobs import Job, Plan
 
 @pytest.fixture
 def messages(monkeypatch, caplog):
-    """What is logged, as pairs of level and message."""
+    """What this package has logged, as pairs of level and message."""
     monkeypatch.setattr(absl_logging.get_absl_logger(), "propagate", True)
     caplog.set_level(logging.INFO)
-    return lambda: [(record.levelname, record.getMessage()) for record in caplog.records]
+    return lambda: [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "absl"]
 
 
 def test_long_work_says_how_long(monkeypatch, messages):
