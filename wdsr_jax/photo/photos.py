@@ -8,22 +8,24 @@ bits, grey, RGB, palette, CMYK or Lab, with or without alpha. What goes out: `fo
 import io
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageFile
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import encoding, open_file, open_image, reading, save
 from wdsr_jax.image.pixels import dihedral
+from wdsr_jax.photo.colour import for_8_bits, grey_to_srgb, rgb_to_srgb
 from wdsr_jax.photo.decode import read_channels, read_planar_channels
 from wdsr_jax.photo.exif import PREFIX, exif_with_size, xmp_with_size
 from wdsr_jax.photo.formats import FORMATS, check_size, format_of
 from wdsr_jax.photo.ifd import MARKS, Ifd, Tag
 from wdsr_jax.photo.metadata import SEGMENT, Metadata, jpeg_iptc, png_chunks, read_metadata
 from wdsr_jax.photo.png import write_png
-from wdsr_jax.photo.rows import interleaved, row_ranges
+from wdsr_jax.photo.rows import row_ranges
 from wdsr_jax.photo.tiff import full_size_ifd, single_channel_files, write_tiff
 from wdsr_jax.system.files import replacing
 
@@ -60,8 +62,8 @@ def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> P
 
     Raises:
         UserError: there is no such file, or it is no regular file, empty, damaged, of no known format,
-            animated, a TIFF of several pages, of more than 178 megapixels, or its pixels are no integers of
-            up to 16 bits.
+            animated, a TIFF of several pages, of more than 178 megapixels, its pixels are no integers of up
+            to 16 bits, or its colours are those of HDR.
     """
     name = str(file) if name is None else name
     with (
@@ -93,7 +95,7 @@ def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> P
                 turned = 0 if ifd else _turn(image)  # Pillow turns TIFF itself
             upright = np.ascontiguousarray(dihedral(channels, turned))  # (H, W, C)
             colours = channels.shape[-1] - 1 | 1  # 1 of 1 and 2, 3 of 3 and 4
-            metadata = read_metadata(image, stream, ifd, colours)
+            metadata = read_metadata(image, stream, ifd, colours, name)
     if colours == upright.shape[-1]:
         return Photo(upright, None, metadata)
     return Photo(np.ascontiguousarray(upright[..., :-1]), np.ascontiguousarray(upright[..., -1]), metadata)
@@ -104,9 +106,11 @@ def write_photo(path: str | os.PathLike, photo: Photo, *, quality: int | None = 
 
     Args:
         path: ends in .png, .jpg, .webp, .tif, .avif, .bmp or .ppm, or another ending of these formats.
-        photo: what to write. Its metadata is brought up to its size. Formats without alpha show it on white.
+        photo: what to write. Its metadata is brought up to its size. Formats without alpha show it on white,
+            those without colour profiles get sRGB.
         quality: 1 to 100, for JPEG (None: 92), WebP (90) and AVIF (80); from 90 on with full resolution of
-            colour in JPEG and AVIF. The other formats are lossless.
+            colour in JPEG and AVIF. Without it, what was a WebP without loss stays one. The other formats
+            are lossless.
 
     Raises:
         UserError: the ending is of no such format, the image is too large for it, or the disk is full, etc.
@@ -207,12 +211,16 @@ def _encode_by_pillow(
 ) -> None:
     pixels, alpha, metadata = photo
     colours = pixels.shape[2]
-    icc, grey_to_srgb = metadata.icc, None
+    icc, table = for_8_bits(metadata.icc, pixels.dtype)
+    convert = None
+    no_profile = output_format not in _DEFAULT_QUALITY  # BMP and PPM
     # WebP, and AVIF with alpha, store grey as R = G = B, which a profile for grey does not fit.
     stored_as_rgb = output_format == "webp" or (output_format == "avif" and alpha is not None)
-    if stored_as_rgb and colours == 1 and icc:
-        icc, grey_to_srgb = b"", _grey_to_srgb(icc)
-    image = _image(pixels, alpha, FORMATS[output_format].has_alpha, grey_to_srgb)
+    if icc and colours == 1 and (no_profile or stored_as_rgb):
+        icc, table = b"", grey_to_srgb(metadata.icc, pixels.dtype)
+    elif icc and no_profile:
+        convert = rgb_to_srgb(icc)
+    image = _image(pixels, alpha, FORMATS[output_format].has_alpha, table, convert)
     options: dict = {}
     if output_format in _DEFAULT_QUALITY:
         options |= {"quality": _DEFAULT_QUALITY[output_format] if quality is None else quality}
@@ -223,6 +231,8 @@ def _encode_by_pillow(
         options["xmp"] = xmp if len(xmp) <= SEGMENT - 29 else b""  # 29: the segment's name
         options["comment"] = metadata.comment[:SEGMENT]
         options["extra"] = jpeg_iptc(metadata.iptc)
+    if output_format == "webp" and metadata.lossless and quality is None:
+        options |= {"lossless": True, "exact": True}  # exact: hidden colours stay as well
     if output_format == "avif" and colours == 3:
         options["subsampling"] = "4:4:4" if options["quality"] >= 90 else "4:2:0"
     if output_format in ("jpeg", "bmp") and metadata.dpi:
@@ -231,7 +241,11 @@ def _encode_by_pillow(
 
 
 def _image(
-    pixels: np.ndarray, alpha: np.ndarray | None, keep_alpha: bool, table: np.ndarray | None
+    pixels: np.ndarray,
+    alpha: np.ndarray | None,
+    keep_alpha: bool,
+    table: np.ndarray | None,
+    convert: Callable[[Image.Image], Image.Image] | None,
 ) -> Image.Image:
     """Pillow's image of 8 bits, made block by block: beside it there is no copy of the pixels.
 
@@ -239,30 +253,27 @@ def _image(
         pixels: (H, W, 1) or (H, W, 3), uint8 or uint16.
         alpha: (H, W) of the same type, or None.
         keep_alpha: whether the image gets the alpha channel; else it is shown on white.
-        table: (256,) uint8, the grey to write for each grey; None: the greys themselves.
+        table: (256,) or (65536,) uint8, the value to write for each value; None: the values themselves.
+        convert: from the colours of the pixels to those to write; None: they are the same.
     """
     height, width, colours = pixels.shape
     with_alpha = keep_alpha and alpha is not None
     image = Image.new({1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[colours + with_alpha], (width, height))
     for start, stop in row_ranges(pixels):
-        rows = interleaved(pixels, alpha, start, stop)  # (rows, W, C)
-        if rows.dtype == np.uint16:
-            rows = ((rows.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        if table is not None:
-            rows = np.concatenate([table[rows[..., :1]], rows[..., 1:]], axis=-1)
-        if alpha is not None and not keep_alpha:
-            cover = rows[..., -1:].astype(np.uint32)
-            rows = ((rows[..., :-1] * cover + 255 * (255 - cover) + 127) // 255).astype(np.uint8)
+        rows = pixels[start:stop]  # (rows, W, C)
+        rows = _of_8_bits(rows) if table is None else table[rows]
+        if convert:
+            rows = np.asarray(convert(Image.fromarray(rows)))
+        if alpha is not None:
+            cover = _of_8_bits(alpha[start:stop, :, None])
+            if keep_alpha:
+                rows = np.concatenate([rows, cover], axis=-1)
+            else:
+                cover = cover.astype(np.uint32)
+                rows = ((rows * cover + 255 * (255 - cover) + 127) // 255).astype(np.uint8)
         image.paste(Image.fromarray(rows[..., 0] if rows.shape[-1] == 1 else rows), (0, start))
     return image
 
 
-def _grey_to_srgb(profile: bytes) -> np.ndarray | None:
-    """(256,) uint8: for each grey of a profile that of sRGB; None where the profile is damaged."""
-    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        srgb = ImageCms.profileToProfile(ramp, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return None
-    return np.asarray(srgb)[0, :, 1]
+def _of_8_bits(values: np.ndarray) -> np.ndarray:
+    return values if values.dtype == np.uint8 else ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
