@@ -264,7 +264,7 @@ def test_tiff_gives_its_tags_to_other_formats():
     del exif[0x0100]
     content = encoded(RGB, "TIFF", exif=exif, icc_profile=SRGB, dpi=(300, 200), description="a view")
     photo = read(content)
-    assert photo.metadata.dpi == (300, 200)
+    assert photo.metadata.dpi == (200, 300)  # turned, as the pixels
     for output_format in OUTPUT_FORMATS:
         with Image.open(io.BytesIO(written(photo, output_format))) as image:
             image.load()
@@ -274,7 +274,7 @@ def test_tiff_gives_its_tags_to_other_formats():
             assert tags.get_ifd(0x8825)[2] == (48.0, 8.0, 0.25)
             assert image.info["icc_profile"] == SRGB
             if output_format not in ("webp", "avif"):
-                assert image.info["dpi"] == pytest.approx((300, 200), abs=0.01)
+                assert image.info["dpi"] == pytest.approx((200, 300), abs=0.01)
 
 
 def test_letters_beyond_ascii_stay_as_they_are():
@@ -625,7 +625,6 @@ def test_what_is_no_photograph(tmp_path):
     contents = {
         "empty.jpg": (b"", "the file is empty"),
         "text.jpg": (b"not an image\n", "not an image"),
-        "phone.heic": (b"\0\0\0\x18ftypheic" + bytes(20), "HEIC is not read"),
         "clip.jpg": (b"\0\0\0\x18ftypisom" + bytes(20), "not an image but a video"),
         "light.exr": (b"\x76\x2f\x31\x01" + bytes(20), "OpenEXR is not read"),
     }

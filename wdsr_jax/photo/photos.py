@@ -7,6 +7,7 @@ bits, grey, RGB, palette, CMYK or Lab, with or without alpha. What goes out: `fo
 
 import io
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -17,13 +18,25 @@ from PIL import Image, ImageFile
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import encoding, open_file, open_image, reading, save
+from wdsr_jax.image.jpeg import Segment, read_segments, without_segments
 from wdsr_jax.image.pixels import dihedral
+from wdsr_jax.image.plugins import turns_itself
 from wdsr_jax.photo.colour import for_8_bits, grey_to_srgb, rgb_to_srgb
 from wdsr_jax.photo.decode import read_channels, read_planar_channels
-from wdsr_jax.photo.exif import PREFIX, exif_with_size, xmp_with_size
+from wdsr_jax.photo.exif import PREFIX, needs_much_memory
 from wdsr_jax.photo.formats import FORMATS, check_size, format_of
 from wdsr_jax.photo.ifd import MARKS, Ifd, Tag
-from wdsr_jax.photo.metadata import SEGMENT, Metadata, jpeg_iptc, png_chunks, read_metadata
+from wdsr_jax.photo.losses import DAMAGED_EXIF, lost_in_reading, lost_in_writing
+from wdsr_jax.photo.metadata import (
+    SEGMENT,
+    Metadata,
+    fits_jpeg,
+    jpeg_iptc,
+    metadata_with_size,
+    png_chunks,
+    read_metadata,
+    read_source,
+)
 from wdsr_jax.photo.png import write_png
 from wdsr_jax.photo.rows import row_ranges
 from wdsr_jax.photo.tiff import full_size_ifd, single_channel_files, write_tiff
@@ -32,6 +45,8 @@ from wdsr_jax.system.files import replacing
 # The symmetry (see `dihedral`) that turns stored pixels upright, by EXIF's orientation.
 EXIF_ORIENTATION = {2: 1, 3: 3, 4: 2, 5: 4, 6: 6, 7: 7, 8: 5}
 _MAX_STREAM = 2**31  # bytes read from a pipe
+_MULTI_PICTURE = b"MPF\0"  # before the index of the pictures in a JPEG
+_MAX_MARKS = 1000  # of EXIF in an AVIF; more is an attack
 _DEFAULT_QUALITY = {"jpeg": 92, "webp": 90, "avif": 80}
 
 
@@ -42,11 +57,13 @@ class Photo(NamedTuple):
         pixels: (H, W, 1) grey or (H, W, 3) RGB, uint8 or uint16, upright.
         alpha: (H, W) of the same type, straight (not multiplied into the pixels); None: the file has none.
         metadata: what else the file holds.
+        lost: what the file held and this does not, in a few words each, such as "HDR gain map".
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
     metadata: Metadata = Metadata()
+    lost: tuple[str, ...] = ()
 
 
 def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> Photo:
@@ -72,6 +89,8 @@ def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> P
         if isinstance(file, str | os.PathLike)
         else nullcontext(_seekable(file, name)) as stream,
     ):
+        stream, exif = _without_heavy_segments(stream)
+        _check_avif(stream)
         ifd = _read_ifd(stream, name)
         planar_channels = single_channel_files(stream, ifd) if ifd else []
 
@@ -82,26 +101,28 @@ def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> P
             return image
 
         with open_image(planar_channels[0], name) if planar_channels else reopen() as image:
-            frames = getattr(image, "n_frames", 1)
-            if ifd is None and image.format != "MPO" and frames > 1:
-                raise UserError(
-                    f"{name}: {frames} frames; animations are not enlarged, save the frame you want"
-                )
+            _check_frames(image, ifd, name)
             if ifd and planar_channels:
                 channels = read_planar_channels(planar_channels, ifd, name)
-                turned = EXIF_ORIENTATION.get(ifd.number(Tag.ORIENTATION, 1), 0)
             else:
                 channels = read_channels(image, ifd, reopen, name)
-                turned = 0 if ifd else _turn(image)  # Pillow turns TIFF itself
-            upright = np.ascontiguousarray(dihedral(channels, turned))  # (H, W, C)
+            source = read_source(image, stream, ifd, exif)
+            turned = EXIF_ORIENTATION.get(source.orientation, 0)
+            if not planar_channels and (ifd or turns_itself(image)):
+                turned = 0
+            lost = lost_in_reading(image, stream, ifd, source.xmp, channels, source.orientation != 1)
+            channels = np.ascontiguousarray(dihedral(channels, turned))  # (H, W, C)
             colours = channels.shape[-1] - 1 | 1  # 1 of 1 and 2, 3 of 3 and 4
-            metadata = read_metadata(image, stream, ifd, colours, name)
-    if colours == upright.shape[-1]:
-        return Photo(upright, None, metadata)
-    return Photo(np.ascontiguousarray(upright[..., :-1]), np.ascontiguousarray(upright[..., -1]), metadata)
+            metadata = read_metadata(source, channels.shape[:2], colours, name)
+    if source.exif and not metadata.exif and DAMAGED_EXIF not in lost:
+        lost += (DAMAGED_EXIF,)
+    if colours == channels.shape[-1]:
+        return Photo(channels, None, metadata, lost)
+    pixels, alpha = (np.ascontiguousarray(part) for part in (channels[..., :-1], channels[..., -1]))
+    return Photo(pixels, alpha, metadata, lost)
 
 
-def write_photo(path: str | os.PathLike, photo: Photo, *, quality: int | None = None) -> None:
+def write_photo(path: str | os.PathLike, photo: Photo, *, quality: int | None = None) -> tuple[str, ...]:
     """Writes a photograph, in the format that the ending names; the file appears whole or not at all.
 
     Args:
@@ -112,6 +133,9 @@ def write_photo(path: str | os.PathLike, photo: Photo, *, quality: int | None = 
             colour in JPEG and AVIF. Without it, what was a WebP without loss stays one. The other formats
             are lossless.
 
+    Returns:
+        What the format cannot hold of the photograph, in a few words each, such as "16 bits (written as 8)".
+
     Raises:
         UserError: the ending is of no such format, the image is too large for it, or the disk is full, etc.
     """
@@ -119,12 +143,12 @@ def write_photo(path: str | os.PathLike, photo: Photo, *, quality: int | None = 
     with encoding(str(path)):
         check_size(path, output_format, *photo.pixels.shape[1::-1])
         with replacing(path) as file:
-            _encode(file, photo, output_format, quality)
+            return _encode(file, photo, output_format, quality)
 
 
 def encode_photo(
     file: BinaryIO, photo: Photo, *, format: str, quality: int | None = None, name: str = "-"
-) -> None:
+) -> tuple[str, ...]:
     """`write_photo` to an open file, which may be a pipe, such as `sys.stdout.buffer`.
 
     Args:
@@ -134,6 +158,9 @@ def encode_photo(
         quality: see `write_photo`.
         name: for messages.
 
+    Returns:
+        See `write_photo`.
+
     Raises:
         UserError: the image is too large for the format, or the file cannot be written.
     """
@@ -141,13 +168,14 @@ def encode_photo(
         check_size(name, format, *photo.pixels.shape[1::-1])
         if format == "tiff":  # its head is written last
             with tempfile.TemporaryFile() as whole:
-                _encode(whole, photo, format, quality)
+                lost = _encode(whole, photo, format, quality)
                 whole.seek(0)
                 while block := whole.read(2**20):
                     file.write(block)
         else:
-            _encode(file, photo, format, quality)
+            lost = _encode(file, photo, format, quality)
         file.flush()
+    return lost
 
 
 # Reading.
@@ -181,35 +209,76 @@ def _read_ifd(file: BinaryIO, name: str) -> Ifd | None:
     return ifd
 
 
-def _turn(image: Image.Image) -> int:
-    """The symmetry (see `dihedral`) that turns the image upright."""
-    try:
-        return EXIF_ORIENTATION.get(image.getexif().get(Tag.ORIENTATION, 1), 0)
-    except Exception:  # damaged EXIF: the picture may be whole
-        return 0
+def _check_frames(image: ImageFile.ImageFile, ifd: Ifd | None, name: str) -> None:
+    if ifd is None and image.format not in ("MPO", "HEIF") and (frames := getattr(image, "n_frames", 1)) > 1:
+        raise UserError(f"{name}: {frames} frames; animations are not enlarged, save the frame you want")
+
+
+def _without_heavy_segments(stream: BinaryIO) -> tuple[BinaryIO, bytes]:
+    """A JPEG without those blocks of tags that Pillow would need far more memory for than they have.
+
+    Returns:
+        The file, or one without these segments, and the EXIF block where it is left out.
+    """
+    blocks: dict[bytes, list[Segment]] = {PREFIX: [], _MULTI_PICTURE: []}
+    for segment in read_segments(stream):
+        for mark, found in blocks.items():
+            if segment.data.startswith(mark):
+                found.append(segment)
+    exif = b"".join(segment.data.removeprefix(PREFIX) for segment in blocks[PREFIX])  # as Pillow joins them
+    heavy = blocks[PREFIX] if needs_much_memory(exif) else []
+    heavy += [part for part in blocks[_MULTI_PICTURE] if needs_much_memory(part.data[len(_MULTI_PICTURE) :])]
+    if not heavy:
+        return stream, b""
+    stream.seek(0)
+    whole = without_segments(stream.read(), sorted(heavy, key=lambda segment: segment.position))
+    return io.BytesIO(whole), exif if heavy[0] in blocks[PREFIX] else b""
+
+
+def _check_avif(stream: BinaryIO) -> None:
+    """Raises ValueError for an AVIF whose EXIF Pillow would need far more memory for than it has."""
+    stream.seek(0)
+    if stream.read(12)[4:8] != b"ftyp":
+        return
+    stream.seek(0)
+    content = stream.read()
+    for count, mark in enumerate(re.finditer(rb"II\*\0|MM\0\*", content)):
+        if count == _MAX_MARKS or needs_much_memory(content[mark.start() :]):
+            raise ValueError("its EXIF is damaged")
 
 
 # Writing.
 
 
-def _encode(file: BinaryIO, photo: Photo, output_format: str, quality: int | None) -> None:
-    pixels, alpha, metadata = photo
-    height, width = pixels.shape[:2]
-    exif = exif_with_size(metadata.exif, width, height)
-    xmp = xmp_with_size(metadata.xmp, width, height)
+def _encode(file: BinaryIO, photo: Photo, output_format: str, quality: int | None) -> tuple[str, ...]:
+    pixels, alpha, _, _ = photo
+    metadata = metadata_with_size(photo.metadata, pixels.shape[:2])
     if output_format == "png":
-        write_png(file, pixels, alpha, png_chunks(metadata, exif, xmp))
+        write_png(file, pixels, alpha, png_chunks(metadata))
     elif output_format == "tiff":
-        others = {Tag.ICC_PROFILE: metadata.icc, Tag.XMP: xmp, Tag.IPTC: metadata.iptc}
-        write_tiff(file, pixels, alpha, exif=exif, dpi=metadata.dpi, others=others)
+        write_tiff(
+            file,
+            pixels,
+            alpha,
+            exif=metadata.exif,
+            dpi=metadata.dpi,
+            aspect=metadata.aspect,
+            kept=dict(metadata.tiff),
+            others={Tag.ICC_PROFILE: metadata.icc, Tag.XMP: metadata.xmp, Tag.IPTC: metadata.iptc},
+        )
     else:
-        _encode_by_pillow(file, photo, output_format, quality, exif, xmp)
+        _encode_by_pillow(file, pixels, alpha, metadata, output_format, quality)
+    return lost_in_writing(pixels, alpha, metadata, output_format)
 
 
 def _encode_by_pillow(
-    file: BinaryIO, photo: Photo, output_format: str, quality: int | None, exif: bytes, xmp: bytes
+    file: BinaryIO,
+    pixels: np.ndarray,
+    alpha: np.ndarray | None,
+    metadata: Metadata,
+    output_format: str,
+    quality: int | None,
 ) -> None:
-    pixels, alpha, metadata = photo
     colours = pixels.shape[2]
     icc, table = for_8_bits(metadata.icc, pixels.dtype)
     convert = None
@@ -224,11 +293,12 @@ def _encode_by_pillow(
     options: dict = {}
     if output_format in _DEFAULT_QUALITY:
         options |= {"quality": _DEFAULT_QUALITY[output_format] if quality is None else quality}
-        options |= {"icc_profile": icc, "exif": exif, "xmp": xmp}
+        options |= {"icc_profile": icc, "exif": metadata.exif, "xmp": metadata.xmp}
     if output_format == "jpeg":
         options["subsampling"] = "4:4:4" if options["quality"] >= 90 else "4:2:0"
-        options["exif"] = PREFIX + exif if 0 < len(exif) <= SEGMENT - len(PREFIX) else b""
-        options["xmp"] = xmp if len(xmp) <= SEGMENT - 29 else b""  # 29: the segment's name
+        exif, xmp = metadata.exif, metadata.xmp
+        options["exif"] = PREFIX + exif if exif and fits_jpeg("EXIF", exif) else b""
+        options["xmp"] = xmp if fits_jpeg("XMP", xmp) else b""
         options["comment"] = metadata.comment[:SEGMENT]
         options["extra"] = jpeg_iptc(metadata.iptc)
     if output_format == "webp" and metadata.lossless and quality is None:
