@@ -168,7 +168,7 @@ def test_a_fraction_over_zero_stays():
         ("<tiff:ImageWidth>7</tiff:ImageWidth>", "<tiff:ImageWidth>80</tiff:ImageWidth>"),
         ('<a exif:FocalPlaneXResolution="1000/3"/>', '<a exif:FocalPlaneXResolution="2000/3"/>'),
         (
-            "<exif:SubjectArea><rdf:Seq> <rdf:li>10</rdf:li>\n<rdf:li>4</rdf:li></rdf:Seq></exif:SubjectArea>",
+            "<exif:SubjectArea><rdf:Seq><rdf:li>10</rdf:li><rdf:li>4</rdf:li>\n</rdf:Seq></exif:SubjectArea>",
             "<exif:SubjectArea><rdf:Seq><rdf:li>20</rdf:li><rdf:li>12</rdf:li></rdf:Seq></exif:SubjectArea>",
         ),
         (

@@ -1,17 +1,18 @@
 """HEIC and JPEG XL: Pillow reads them by plug-ins, which are imported when such a file is met.
 
-Source of the size in a JPEG XL file: ISO/IEC 18181-1, annex D.
+Source of the header of JPEG XL: ISO/IEC 18181-1:2022, annexes B and D.
 """
 
 import importlib
 import struct
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from typing import Any, BinaryIO, NamedTuple
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from wdsr_jax.errors import UserError
 
-HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _JXL_CODESTREAM, _JXL_CONTAINER = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
 # Width for a height, by the number in the file.
 _JXL_RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}
@@ -28,11 +29,12 @@ def open_by_plugin(file: BinaryIO, head: bytes, name: str, max_pixels: int) -> I
         max_pixels: of the picture; the plug-in for JPEG XL decodes as it opens, so it is checked before.
 
     Raises:
-        UserError: the plug-in is not installed.
+        UserError: the plug-in is not installed, or the file is an animation.
         Image.DecompressionBombError: the picture is larger.
         Exception: damage.
     """
-    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
+    header = None
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
         _import(
             "pillow_heif", name, "HEIC is read where pillow-heif is installed", "heif"
         ).register_heif_opener()
@@ -40,16 +42,21 @@ def open_by_plugin(file: BinaryIO, head: bytes, name: str, max_pixels: int) -> I
     elif head.startswith((_JXL_CODESTREAM, _JXL_CONTAINER)):
         _import("pillow_jxl", name, "JPEG XL is read where pillow-jxl-plugin is installed", "jxl")
         image_format = "JXL"
-        width, height = jxl_size(file)
-        if width * height > max_pixels:
+        header = read_jxl_header(file)
+        if header.width * header.height > max_pixels:
             raise Image.DecompressionBombError
+        if header.is_animation:
+            raise UserError(f"{name}: animations are not enlarged, save the frame you want")
     else:
         return None
     file.seek(0)
     try:
-        return Image.open(file, formats=(image_format,))
+        image = Image.open(file, formats=(image_format,))
     except UnidentifiedImageError:
         raise ValueError("damaged or cut short") from None
+    if header:
+        image.info["bit_depth"] = header.bits
+    return image
 
 
 def turns_itself(image: Image.Image) -> bool:
@@ -67,13 +74,29 @@ def _import(module: str, name: str, words: str, extra: str) -> Any:
         raise UserError(f"{name}: {words}: pip install 'wdsr_jax[{extra}]'") from None
 
 
-def jxl_size(file: BinaryIO) -> tuple[int, int]:
-    """Width and height as a JPEG XL file stores them.
+class JxlHeader(NamedTuple):
+    """What a JPEG XL file says before its picture.
+
+    Attributes:
+        width: pixels as stored.
+        height: pixels as stored.
+        bits: of a sample; 0 where that is not found out.
+        is_animation: whether it has frames.
+    """
+
+    width: int
+    height: int
+    bits: int = 0
+    is_animation: bool = False
+
+
+def read_jxl_header(file: BinaryIO) -> JxlHeader:
+    """The header of a JPEG XL file.
 
     Raises:
         ValueError: the file is damaged.
     """
-    bits = int.from_bytes(_jxl_start(file)[2:14], "little")
+    bits = int.from_bytes(_jxl_start(file)[2:], "little")
 
     def take(count: int) -> int:
         nonlocal bits
@@ -81,6 +104,25 @@ def jxl_size(file: BinaryIO) -> tuple[int, int]:
         bits >>= count
         return value
 
+    width, height = _jxl_size(take)
+    if take(1):  # all as usual
+        return JxlHeader(width, height, 8)
+    if take(1):  # more fields
+        take(3)  # orientation
+        if take(1):  # another size for showing it
+            _jxl_size(take)
+        if take(1):  # a preview, whose size is written in another way
+            return JxlHeader(width, height)
+        if take(1):
+            return JxlHeader(width, height, is_animation=True)
+    if take(1):  # floating point
+        return JxlHeader(width, height)
+    depth = take(2)
+    return JxlHeader(width, height, (8, 10, 12)[depth] if depth < 3 else 1 + take(6))
+
+
+def _jxl_size(take: Callable[[int], int]) -> tuple[int, int]:
+    """Width and height; `take` gives the next bits as a number."""
     by_8 = take(1)
 
     def side() -> int:

@@ -57,6 +57,8 @@ def lost_in_reading(
     elif image.format == "JPEG2000":
         header = dict(boxes(read_box(file, b"jp2h"))).get(b"ihdr", b"")
         found += _lost_bits((header[10] & 0x7F) + 1 if len(header) > 10 else 8, 8 * channels.itemsize)
+    elif image.format == "JXL":
+        found += _lost_bits(image.info.get("bit_depth", 8), 8 * channels.itemsize)
     if ifd:
         found += _lost_of_tiff(ifd, channels.shape[-1], turned)
     return tuple(dict.fromkeys(found))

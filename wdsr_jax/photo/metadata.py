@@ -6,6 +6,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from PIL import Image
 
+from wdsr_jax.photo.boxes import read_box
 from wdsr_jax.photo.colour import PNG_COLOUR, read_profile
 from wdsr_jax.photo.exif import clean_exif, clean_xmp, exif_with_size, orientation_of
 from wdsr_jax.photo.icc import is_valid
@@ -84,6 +85,8 @@ def read_source(image: Image.Image, file: BinaryIO, ifd: Ifd | None, exif: bytes
     """
     info = image.info
     xmp = ifd.bytes_of(Tag.XMP) if ifd else info.get("xmp")
+    if image.format == "JXL" and not xmp:
+        xmp = read_box(file, b"xml ")
     xmp = xmp if isinstance(xmp, bytes) else b""
     if ifd:
         number = ifd.number(Tag.ORIENTATION, 0)
