@@ -93,6 +93,12 @@ def test_colours_of_heic():
         read(heic(DEEP, save_nclx_profile=True, **codes))
 
 
+def test_a_heic_that_only_says_that_it_is_heif():
+    content = heic(RGB)
+    assert content[8:12] in (b"heic", b"heix")
+    assert read(content[:8] + b"mif1" + content[12:]).pixels.shape == RGB.shape
+
+
 def test_several_pictures_in_a_heic():
     pillow_heif = pytest.importorskip("pillow_heif")
     file = io.BytesIO()

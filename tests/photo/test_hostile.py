@@ -14,9 +14,10 @@ from PIL import Image
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
 from wdsr_jax.image.jpeg import MAX_SCANS, Segment, count_scans, read_segments, without_segments
-from wdsr_jax.photo.exif import clean_exif, needs_much_memory, orientation_of
+from wdsr_jax.photo.exif import clean_exif, clean_xmp, needs_much_memory, orientation_of
 from wdsr_jax.photo.formats import OUTPUT_FORMATS
 from wdsr_jax.photo.photos import encode_photo, read_photo
+from wdsr_jax.photo.pixel_units import Resize, description_with_size, xmp_with_size
 from wdsr_jax.photo.png import read_chunks
 
 RGB = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -168,8 +169,10 @@ def test_avif():
     old = exif.tobytes()[6:]
     assert file.getvalue().count(old) == 1
     content = file.getvalue().replace(old, block.ljust(len(old), b"\0")[: len(old)])
-    with pytest.raises(UserError, match=r"^a: cannot be read \(its EXIF is damaged\)$"):
-        within(content)
+    photo = within(content)
+    assert photo.lost == ("damaged EXIF",)
+    with Image.open(file) as image:
+        np.testing.assert_array_equal(photo.pixels, np.asarray(image))
     marks = file.getvalue().replace(old, (b"II*\0" * 20_000)[: len(old)])
     with pytest.raises(UserError, match=r"^a: cannot be read \(its EXIF is damaged\)$"):
         within(marks)
@@ -284,3 +287,25 @@ def test_random_damage_to_exif_is_no_error():
         clean_exif(bytes(damaged), orientation_of(bytes(damaged)), (24, 32))
     assert tracemalloc.get_traced_memory()[1] < 2e7
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"<mwg-rs:Area>",
+        b"<mwg-rs:Area ",
+        b"<Iptc4xmpExt:ImageRegion>",
+        b"<exif:SubjectArea><rdf:Seq>",
+        b"<exif:SubjectArea><rdf:Seq><rdf:li>1</rdf:li>",
+        b" stArea:x='",
+        b' GPano:a="',
+        b"<GPano:a>",
+        b"<Container:Directory>",
+    ],
+)
+def test_xmp_that_is_never_closed_takes_no_time(packet):
+    packet = b"<a pixel/>" + packet * (2**20 // len(packet))
+    start = time.process_time()
+    xmp_with_size(clean_xmp(packet, 6, (24, 32)), Resize((32, 24), (64, 48)))
+    description_with_size(b"<OME>" + packet.replace(b"mwg-rs:Area", b"ROIRef"), Resize((32, 24), (64, 48)))
+    assert time.process_time() - start < 3

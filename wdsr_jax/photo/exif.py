@@ -136,13 +136,17 @@ def _directories(block: bytes, layout: Layout, start: int) -> list[_Directory]:
 
 
 def needs_much_memory(block: bytes) -> bool:
-    """Whether a program that reads all values of an EXIF block needs far more memory than the block has."""
+    """Whether a program that reads all values of an EXIF block needs far more memory than the block has.
+
+    So it is taken of a block with more than 4,096 entries.
+    """
     block = block.removeprefix(PREFIX)
     try:
         layout, start = read_header(block)
     except (ValueError, struct.error):
         return False
-    return bytes_of_values(io.BytesIO(block), layout, start, len(block)) > 4 * len(block) + 2**20
+    file, length = io.BytesIO(block), len(block)
+    return bytes_of_values(file, layout, start, length, MAX_ENTRIES) > 4 * length + 2**20
 
 
 def orientation_of(block: bytes, xmp: bytes = b"") -> int:

@@ -315,7 +315,9 @@ def read_table(
     return Table(count, entries, first + count * form.size)
 
 
-def bytes_of_values(file: BinaryIO, layout: Layout, start: int, length: int) -> int:
+def bytes_of_values(
+    file: BinaryIO, layout: Layout, start: int, length: int, max_entries: int = _MAX_ENTRIES_COUNTED
+) -> int:
     """The bytes that it would take to read all values of the directory at `start` and of those below it.
 
     In a file that is whole they are fewer than its bytes. Values may share their place, so that a small file
@@ -326,17 +328,19 @@ def bytes_of_values(file: BinaryIO, layout: Layout, start: int, length: int) -> 
         layout: of the file.
         start: position in the file.
         length: of the file.
+        max_entries: of the directories; where there are more, the result is above any limit.
     """
     total, entries, seen = 0, 0, {start}
     todo: list[tuple[int | None, int]] = [(None, start)]
     while todo:
         parent_tag, start = todo.pop()
         try:
-            table = read_table(file, layout, min(start, 2**62), max_entries=2**16)
+            left = max_entries - entries
+            table = read_table(file, layout, min(start, 2**62), max_entries=left + 1)
         except struct.error:
             continue
         entries += len(table.entries)
-        if entries > _MAX_ENTRIES_COUNTED:
+        if entries > max_entries:
             return 2**62
         for entry in table.entries:
             size = TYPE_BYTES.get(entry.kind, 0) * entry.length

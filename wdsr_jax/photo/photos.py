@@ -25,7 +25,7 @@ from wdsr_jax.photo.colour import for_8_bits, grey_to_srgb, rgb_to_srgb
 from wdsr_jax.photo.decode import read_channels, read_planar_channels
 from wdsr_jax.photo.exif import PREFIX, needs_much_memory
 from wdsr_jax.photo.formats import FORMATS, check_size, format_of
-from wdsr_jax.photo.ifd import MARKS, Ifd, Tag
+from wdsr_jax.photo.ifd import MARKS, Ifd, Tag, read_header
 from wdsr_jax.photo.losses import DAMAGED_EXIF, lost_in_reading, lost_in_writing
 from wdsr_jax.photo.metadata import (
     SEGMENT,
@@ -90,7 +90,7 @@ def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> P
         else nullcontext(_seekable(file, name)) as stream,
     ):
         stream, exif = _without_heavy_segments(stream)
-        _check_avif(stream)
+        stream, emptied = _without_heavy_exif(stream)
         ifd = _read_ifd(stream, name)
         planar_channels = single_channel_files(stream, ifd) if ifd else []
 
@@ -114,7 +114,7 @@ def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> P
             channels = np.ascontiguousarray(dihedral(channels, turned))  # (H, W, C)
             colours = channels.shape[-1] - 1 | 1  # 1 of 1 and 2, 3 of 3 and 4
             metadata = read_metadata(source, channels.shape[:2], colours, name)
-    if source.exif and not metadata.exif and DAMAGED_EXIF not in lost:
+    if (emptied or (source.exif and not metadata.exif)) and DAMAGED_EXIF not in lost:
         lost += (DAMAGED_EXIF,)
     if colours == channels.shape[-1]:
         return Photo(channels, None, metadata, lost)
@@ -235,16 +235,28 @@ def _without_heavy_segments(stream: BinaryIO) -> tuple[BinaryIO, bytes]:
     return io.BytesIO(whole), exif if heavy[0] in blocks[PREFIX] else b""
 
 
-def _check_avif(stream: BinaryIO) -> None:
-    """Raises ValueError for an AVIF whose EXIF Pillow would need far more memory for than it has."""
+def _without_heavy_exif(stream: BinaryIO) -> tuple[BinaryIO, bool]:
+    """An AVIF or HEIF whose EXIF is emptied where Pillow would need far more memory for it than it has.
+
+    Returns:
+        The file, and whether its EXIF was emptied.
+
+    Raises:
+        ValueError: the file is full of what looks like EXIF.
+    """
     stream.seek(0)
     if stream.read(12)[4:8] != b"ftyp":
-        return
+        return stream, False
     stream.seek(0)
     content = stream.read()
     for count, mark in enumerate(re.finditer(rb"II\*\0|MM\0\*", content)):
-        if count == _MAX_MARKS or needs_much_memory(content[mark.start() :]):
+        if count == _MAX_MARKS:
             raise ValueError("its EXIF is damaged")
+        block = content[mark.start() :]
+        if needs_much_memory(block):
+            directory = mark.start() + read_header(block)[1]
+            return io.BytesIO(content[:directory] + bytes(2) + content[directory + 2 :]), True
+    return stream, False
 
 
 # Writing.

@@ -13,6 +13,7 @@ import enum
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from wdsr_jax.photo.ifd import Tag
@@ -107,6 +108,7 @@ _XMP_PAIRS = (
     ("tiff:XResolution", "tiff:YResolution"),
     ("exif:FocalPlaneXResolution", "exif:FocalPlaneYResolution"),
 )
+_MOST_ELEMENTS = 10_000
 _MOST_OF_ELEMENT = 4096  # bytes of an element of XMP that is edited as a whole
 _NUMBER = re.compile(r"\s*[-+]?\d{1,18}(\.\d{0,18}|/\d{1,18})?\s*")
 
@@ -216,14 +218,12 @@ def xmp_with_size(packet: bytes, resize: Resize) -> bytes:
         packet = _property_changed(packet, name, lambda numbers, rule=rule: resized(rule, numbers, resize))
     for element, rules in _XMP_REGIONS.items():
 
-        def change(match: re.Match[bytes], rules: dict[str, Rule] = rules) -> bytes:
-            found = match[0]
-            if b"pixel" in found:
-                for name, rule in rules.items():
-                    found = _property_changed(found, name, lambda n, rule=rule: resized(rule, n, resize))
+        def change(found: bytes, rules: dict[str, Rule] = rules) -> bytes:
+            for name, rule in rules.items() if b"pixel" in found else ():
+                found = _property_changed(found, name, lambda n, rule=rule: resized(rule, n, resize))
             return found
 
-        packet = _element(element).sub(change, packet)
+        packet = _elements_changed(packet, element, change)
     return packet
 
 
@@ -244,7 +244,7 @@ def xmp_turned(packet: bytes, orientation: int, size: tuple[int, int]) -> bytes:
     last = (size[1] - 1, size[0] - 1)
     for name in ("exif:SubjectArea", "exif:SubjectLocation"):
         packet = _property_changed(packet, name, lambda n: turned_area(n, orientation, last) if n[1:] else n)
-    packet = _element("mwg-rs:Area").sub(lambda match: _region_turned(match[0], orientation, last), packet)
+    packet = _elements_changed(packet, "mwg-rs:Area", lambda found: _region_turned(found, orientation, last))
     packet = _property_changed(
         packet, "MPReg:Rectangle", lambda numbers: _rectangle_turned(numbers, orientation)
     )
@@ -329,11 +329,20 @@ def _written(number: Number, like: str) -> str:
     return f"{float(number):.10g}" if "." in like else str(round(number))
 
 
-def _element(name: str) -> re.Pattern[bytes]:
-    key = re.escape(name.encode())
-    inner = rb"[^>]{0,%d}" % _MOST_OF_ELEMENT
-    content = rb"(?:[^<]|<(?!/%s>)){0,%d}" % (key, _MOST_OF_ELEMENT)
-    return re.compile(rb"<%s(?:\s%s)?(?:/>|(?<!/)>%s</%s>)" % (key, inner, content, key))
+def _elements_changed(text: bytes, name: str, change: Callable[[bytes], bytes]) -> bytes:
+    """XML with the first `_MOST_ELEMENTS` of a name replaced, but for those that are too long."""
+    closing = b"</%s>" % name.encode()
+    parts, position = [], 0
+    opening = re.finditer(rb"<%s[\s/>]" % re.escape(name.encode()), text)
+    for start in (match.start() for match in islice(opening, _MOST_ELEMENTS)):
+        end = text.find(b">", start, start + _MOST_OF_ELEMENT) + 1
+        if end and text[end - 2 : end - 1] != b"/":
+            end = text.find(closing, end, start + _MOST_OF_ELEMENT) + 1
+            end += (len(closing) - 1) * bool(end)
+        if end and start >= position:
+            parts += [text[position:start], change(text[start:end])]
+            position = end
+    return b"".join([*parts, text[position:]])
 
 
 def _swapped(packet: bytes, first: bytes, second: bytes) -> bytes:
@@ -380,7 +389,8 @@ def description_with_size(description: bytes, resize: Resize) -> bytes:
             description = _property_changed(
                 description, name, lambda numbers, rule=rule: resized(rule, numbers, resize)
             )
-        description = re.sub(rb"<ROIRef\s[^>]{0,999}/>", b"", without_elements(description, b"ROI"))
+        description = without_elements(description, b"ROI")
+        description = _elements_changed(description, "ROIRef", lambda _: b"")
     if description.startswith(b'{"shape": ['):
         old, new = (b'{"shape": [%d, %d' % size for size in resize)
         description = re.sub(re.escape(old) + rb"(?=[,\]])", new, description)
