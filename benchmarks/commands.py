@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +21,7 @@ import wdsr_jax
 from benchmarks import networks
 from benchmarks.compute import Setting
 from benchmarks.report import OURS, Row, compare
+from wdsr_jax.errors import UserError
 from wdsr_jax.weights.store import save_weights
 
 _SET14 = Path(__file__).parents[2] / "shared/data/benchmarks/Set14/image_SRF_2"
@@ -104,39 +107,57 @@ def _write_network(folder: Path, setting: Setting) -> tuple[dict[str, str], dict
     try:
         (folder / "network.onnx").write_bytes(networks.onnx_bytes(plain, folded))
         files["onnx"] = str(folder / "network.onnx")
-    except Exception as error:
+    except (ImportError, UserError) as error:  # no onnx or no onnxruntime
         setting.say(f"ONNX Runtime is left out: {error}")
     return files, plain
 
 
 def cold(setting: Setting) -> Iterator[Row]:
-    """The `upscale` command on one 512x512 image, with an empty and with a full cache of compilations."""
+    """The `upscale` command with an empty and with a full cache of compilations.
+
+    On one image of 512x512, and on a folder of ten images of ten sizes, 0.32 megapixels in all.
+    """
     side = 24 if setting.quick else 512
-    rounds = 1 if setting.quick else min(5, setting.rounds)
+    sizes = [((16 + 9 * i, 30 - 2 * i) if setting.quick else (120 + 12 * i, 240 - 12 * i)) for i in range(10)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         files, model = _write_network(folder, setting)
-        image = folder / "image.png"
-        Image.fromarray((_smooth(side, side) * 255).astype(np.uint8)).save(image)
-        out = {name: folder / f"{name}.png" for name in ("empty", "full", *_LIBRARIES)}
-        ours = ["-m", "wdsr_jax.upscale", "--scale=2", "--overwrite", str(image), f"--model={files[OURS]}"]
-        commands = {
-            f"{OURS}, empty cache": ([*ours, f"--out={out['empty']}"], folder / "empty"),
-            f"{OURS}, full cache": ([*ours, f"--out={out['full']}"], folder / "full"),
-        }
-        for kind, library in _LIBRARIES.items():
-            if kind in files:
-                script = ["-m", "benchmarks.script_upscale", kind, files[kind], str(image), str(out[kind])]
-                commands[f"{library} script"] = script, folder
+        yield from _cold(setting, files, model, folder / "one", [(side, side)], f"{side}x{side}")
+        yield from _cold(setting, files, model, folder / "ten", sizes, "a folder of 10 sizes")
 
-        def empty(name: str) -> None:
-            if "empty" in name:
-                subprocess.run(["rm", "-rf", str(folder / "empty")], check=True)
 
-        measured = _in_turns(commands, setting, rounds, empty)
-        _check_images([path for path in out.values() if path.exists()])
-        flop = networks.operations(model, training=False) * side**2
-        yield from _rows("cold", f"{networks.title(model)}, {side}x{side}, new process", measured, flop)
+def _cold(
+    setting: Setting,
+    files: Mapping[str, str],
+    model: Mapping[str, Any],
+    folder: Path,
+    sizes: Sequence[tuple[int, int]],
+    work: str,
+) -> Iterator[Row]:
+    images = folder / "images"
+    images.mkdir(parents=True)
+    for i, size in enumerate(sizes):
+        Image.fromarray((_smooth(*size) * 255).astype(np.uint8)).save(images / f"{i}.png")
+    out = {name: folder / name for name in ("empty", "full", *_LIBRARIES)}
+    ours = ["-m", "wdsr_jax.upscale", "--scale=2", "--overwrite", str(images), f"--model={files[OURS]}"]
+    commands = {
+        f"{OURS}, {name} cache": ([*ours, f"--out={out[name]}"], folder / f"cache-{name}")
+        for name in ("empty", "full")
+    }
+    for kind, library in _LIBRARIES.items():
+        if kind in files:
+            script = ["-m", "benchmarks.script_upscale", kind, files[kind], str(images), str(out[kind])]
+            commands[f"{library} script"] = script, folder
+
+    def empty(name: str) -> None:
+        if "empty" in name:
+            shutil.rmtree(folder / "cache-empty", ignore_errors=True)
+
+    measured = _in_turns(commands, setting, 1 if setting.quick else min(5, setting.rounds), empty)
+    for i in range(len(sizes)):
+        _check_images([path / f"{i}.png" for path in out.values() if path.exists()])
+    flop = networks.operations(model, training=False) * sum(height * width for height, width in sizes)
+    yield from _rows("cold", f"{networks.title(model)}, {work}, new process", measured, flop)
 
 
 def _smooth(height: int, width: int) -> np.ndarray:

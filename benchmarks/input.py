@@ -16,7 +16,8 @@ import numpy as np
 from benchmarks import networks, ours
 from benchmarks.compute import Setting
 from benchmarks.report import OURS, Row
-from wdsr_jax.data import PairedDataset, load_data
+from wdsr_jax.data import load_data
+from wdsr_jax.data.dataset import PairedDataset
 from wdsr_jax.data.pipeline import training_batches
 from wdsr_jax.image.pixels import dihedral
 

@@ -71,6 +71,6 @@ def operations(model: Mapping[str, Any], training: bool) -> float:
 
 def onnx_bytes(model: Mapping[str, Any], params: Mapping[str, np.ndarray]) -> bytes:
     """The network as `wdsr_jax.export` writes it."""
-    from wdsr_jax.export import to_onnx
+    from wdsr_jax.weights.exports import to_onnx
 
     return to_onnx(wdsr_jax.create_model(model), unflatten_dict(dict(params), sep="."), "network")

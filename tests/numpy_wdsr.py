@@ -1,4 +1,4 @@
-"""The paper's networks once more, in NumPy and float64: what tests compare with."""
+"""Networks once more, in NumPy and float64: what tests compare with."""
 
 import functools
 
@@ -30,7 +30,8 @@ def random_params(module, seed=0):
     return unflatten_dict(drawn)
 
 
-def _conv(p, x):
+def conv(p, x):
+    """A convolution with zeros around, by its parameters, whose norm they tell."""
     p = {name: np.asarray(leaf, np.float64) for name, leaf in p.items()}
     w = v = p["kernel"]
     bias = p["bias"]
@@ -62,25 +63,25 @@ def forward(module, p, lr):
 
 def _edsr(module, p, lr):
     mean = np.array(module.mean)
-    x = head = _conv(p["head"], np.asarray(lr, np.float64) - mean)
+    x = head = conv(p["head"], np.asarray(lr, np.float64) - mean)
     for i in range(module.blocks):
         block = p[f"block_{i}"]
-        x = x + module.res_scale * _conv(block["last"], np.maximum(_conv(block["first"], x), 0))
-    x = head + _conv(p["body"], x)
+        x = x + module.res_scale * conv(block["last"], np.maximum(conv(block["first"], x), 0))
+    x = head + conv(p["body"], x)
     shuffles = {2: [2], 3: [3], 4: [2, 2], 5: [5], 6: [6], 8: [2, 2, 2]}[module.scale]
     for i, factor in enumerate(shuffles):
-        x = pixel_shuffle(_conv(p[f"up_{i}"], x), factor)
-    return _conv(p["tail"], x) + mean
+        x = pixel_shuffle(conv(p[f"up_{i}"], x), factor)
+    return conv(p["tail"], x) + mean
 
 
 def _wdsr(module, p, lr):
     mean = np.array(module.mean)
     shifted = np.asarray(lr, np.float64) - mean
-    x = _conv(p["head"], shifted)
+    x = conv(p["head"], shifted)
     for i in range(module.blocks):
         block = p[f"block_{i}"]
-        y = np.maximum(_conv(block["expand"], x), 0)
+        y = np.maximum(conv(block["expand"], x), 0)
         if module.block == "b":
-            y = _conv(block["reduce"], y)
-        x = x + module.res_scale * _conv(block["project"], y)
-    return pixel_shuffle(_conv(p["tail"], x) + _conv(p["skip"], shifted), module.scale) + mean
+            y = conv(block["reduce"], y)
+        x = x + module.res_scale * conv(block["project"], y)
+    return pixel_shuffle(conv(p["tail"], x) + conv(p["skip"], shifted), module.scale) + mean

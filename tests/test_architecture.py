@@ -16,6 +16,7 @@ import pytest
 import wdsr_jax
 
 PACKAGE = Path(wdsr_jax.__file__).parent
+TESTS = Path(__file__).parent
 COMMANDS = ("main", "evaluate", "upscale", "convert", "export", "summary", "reproduce")
 # A room imports only rooms of later lines; rooms of one line do not import each other.
 LAYERS = (
@@ -108,6 +109,14 @@ def test_no_module_for_odds_and_ends():
         path.parent.name for path in PACKAGE.rglob("*.py")
     }
     assert not stems & {"util", "utils", "helpers", "common", "misc"}
+
+
+def test_every_module_has_the_test_file_of_its_name():
+    """wdsr_jax/ROOM/NAME.py has tests/ROOM/test_NAME.py; wdsr_jax/NAME.py, a command, tests/test_NAME.py."""
+    modules = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.stem != "__init__"]
+    tests = [path.with_name(f"test_{path.name}") for path in modules]
+    missing = sorted(str(Path("tests") / path) for path in tests if not (TESTS / path).is_file())
+    assert not missing, f"modules without the test file of their name: {', '.join(missing)}"
 
 
 def test_commands_are_short():

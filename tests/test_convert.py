@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.weights.test_store import CONFIG, params_like
+from tests.weights.networks import CONFIG, params_like
 from wdsr_jax.convert import main
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.layers import DIV2K_MEAN

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests import numpy_wdsr
-from tests.weights.test_exports import network, noise, run_onnx, write_weights
+from tests.weights.networks import network, noise, run_onnx, write_weights
 from wdsr_jax.data.sample import sample_files
 from wdsr_jax.errors import UserError
 from wdsr_jax.export import main

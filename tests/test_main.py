@@ -157,7 +157,10 @@ print("config" if "wdsr_jax.training.config" in sys.modules else "no config")
 
 def parse(*arguments):
     try:
-        main.parse_arguments(list(arguments))
+        options = main.parse_arguments(list(arguments))
+        from wdsr_jax.training.config import check_network
+
+        check_network(options.config)
     except UserError as error:
         print("error:", error)
     except SystemExit as end:
@@ -172,13 +175,13 @@ parse("--config=configs/paper.py", workdir)
 parse(config, workdir, "--workdri=run")
 for override in %s:
     parse(config, workdir, f"--config.{override}")
-parse(config, workdir, "--config.model.blocks=8", "--config.train.lr_boundaries=(1, 2)")
-print("JAX" if "jax" in sys.modules else "no JAX")
+main.parse_arguments([config, workdir, "--config.model.blocks=8", "--config.train.lr_boundaries=(1, 2)"])
+print("slow:", *{"jax", "numpy"} & sys.modules.keys())
 import wdsr_jax.data.pipeline
 print("loaded", *sys.modules)
 """
 OVERRIDES = ("train.sed=1", "train.seed=one", "train.steps=0", "train.loss=l3", "train.shift_window=96")
-OVERRIDES += ("data.source=web", "data.batch_size", "model.filters=many")
+OVERRIDES += ("data.source=web", "data.batch_size", "data.degradation=foo", "model.filters=many")
 
 
 def test_arguments_are_read_without_jax_and_input_workers_do_not_import_what_trains():
@@ -189,7 +192,7 @@ def test_arguments_are_read_without_jax_and_input_workers_do_not_import_what_tra
     answers = [line for line in out if line.startswith(("error: ", "exit "))]
     assert answers[:2] == ["exit 0", "exit 0"]
     assert len(answers) == 2 + 4 + len(OVERRIDES) and all(a.startswith("error: ") for a in answers[2:])
-    assert out[-2] == "no JAX"
+    assert out[-2] == "slow:"
     loaded = set(out[-1].split())
     assert {"wdsr_jax.main", "wdsr_jax.data.pipeline", "grain"} <= loaded
     trains = {"wdsr_jax.training.loop", "wdsr_jax.training.checkpoints", "optax", "tensorboardX"}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wdsr_jax.image.metrics import psnr, ssim
-    from wdsr_jax.image.resize import imresize, imresize_jax
+    from wdsr_jax.image.resize import imresize
+    from wdsr_jax.image.resize_jax import imresize_jax
     from wdsr_jax.inference.tiles import upscale
     from wdsr_jax.models import create_model, fold_weight_norm
     from wdsr_jax.weights.files import list_pretrained
@@ -33,7 +34,8 @@ __all__ = [
 # Imported when they are first used: the commands answer `--help` and mistakes before they import JAX.
 _MODULES = {
     "wdsr_jax.image.metrics": ("psnr", "ssim"),
-    "wdsr_jax.image.resize": ("imresize", "imresize_jax"),
+    "wdsr_jax.image.resize": ("imresize",),
+    "wdsr_jax.image.resize_jax": ("imresize_jax",),
     "wdsr_jax.inference.tiles": ("upscale",),
     "wdsr_jax.models": ("create_model", "fold_weight_norm"),
     "wdsr_jax.weights.files": ("list_pretrained",),

@@ -7,13 +7,12 @@ python -m wdsr_jax.main --config=configs/x4.py[:variant] --workdir=runs/x4 [--co
 import argparse
 import os
 import re
-import signal
 import sys
 
 from absl import logging
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.system.console import ArgumentParser, run_command
+from wdsr_jax.system.console import ArgumentParser, exit_on_signals, run_command
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -63,7 +62,7 @@ def main() -> int:
 
     distributed.initialize(options.coordinator, options.processes, options.process)
     # Until the training loop takes signals over: unwinds, so that nothing half-written stays.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    exit_on_signals()
     enable_compilation_cache()
     logging.info("%s, batches of %d", distributed.describe(), options.config.data.batch_size)
     with distributed.explain_lost_process():

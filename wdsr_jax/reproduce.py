@@ -10,14 +10,12 @@ goes on where an earlier one was stopped, and makes no run twice. After every ru
 tables, EXPERIMENT.md and EXPERIMENT.json, and the plots.
 """
 
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.experiments.plots import check_plots
-from wdsr_jax.system.console import ArgumentParser, run_command
+from wdsr_jax.system.console import ArgumentParser, exit_on_signals, run_command
 
 
 def main() -> int:
@@ -44,7 +42,7 @@ def main() -> int:
         if not Path(folder).is_dir():
             raise UserError(f"{folder}: {'not a folder' if Path(folder).exists() else 'no such folder'}")
     check_plots()
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    exit_on_signals()
 
     # Here, so that mistakes above are answered before JAX is imported.
     from wdsr_jax.training.config import parse_config

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from wdsr_jax.data import Images, load_data
+from wdsr_jax.data import load_data
+from wdsr_jax.data.dataset import Images
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import write_image
 

@@ -6,8 +6,9 @@ import pytest
 from absl import logging
 
 from wdsr_jax.data.dataset import Images, PairedDataset, dataset_from_files, dataset_from_images, drop_small
-from wdsr_jax.data.degradation import PRESETS, Degradation, degrade
+from wdsr_jax.data.degradation import degrade
 from wdsr_jax.data.names import PairFiles
+from wdsr_jax.data.settings import PRESETS, Degradation
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import write_image
 from wdsr_jax.image.resize import imresize
@@ -230,3 +231,10 @@ def test_lr_files_are_not_degraded(tmp_path):
     with pytest.raises(UserError, match=r"LR/a\.png: an LR image, while config\.data\.degradation makes LR"):
         dataset_from_files([file._replace(lr=lr.hr)], 2, tmp_path / "cache", Degradation())
     assert not (tmp_path / "cache").exists()
+
+
+def test_at_scale_1_lr_is_not_made_from_hr(tmp_path):
+    hr = Images(["a"], lambda i: np.zeros((8, 8, 3), np.uint8), "fingerprint")
+    with pytest.raises(UserError, match="at scale 1 LR cannot be made from HR: name a folder that has both"):
+        dataset_from_images(hr, None, None, 1, tmp_path)
+    assert dataset_from_images(hr, hr, None, 1, tmp_path)[0][0].shape == (8, 8, 3)

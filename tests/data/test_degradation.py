@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wdsr_jax.data.degradation import (
-    PRESETS,
-    Degradation,
     Draw,
     add_noise,
     blur,
@@ -21,11 +19,10 @@ from wdsr_jax.data.degradation import (
     draw,
     gaussian_kernel,
     jpeg,
-    parse_degradation,
     random_of,
     translate,
 )
-from wdsr_jax.errors import UserError
+from wdsr_jax.data.settings import PRESETS, Degradation
 from wdsr_jax.image.resize import imresize
 
 
@@ -240,48 +237,6 @@ def test_draws_fill_their_ranges():
         whole = np.array([d.shift[axis] for d in draws])
         assert set(np.rint(whole)) == {-2, -1, 0, 1, 2} and np.abs(whole - np.rint(whole)).max() <= 0.25
     assert {d.jpeg for d in draws} == {10, 11, 12, 13}
-
-
-# Settings as text
-
-
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        ("mild", PRESETS["mild"]),
-        ("shift=4", Degradation(shift=4)),
-        ("wild, shift=2,jpeg=30:90", PRESETS["wild"]._replace(shift=2, jpeg=(30.0, 90.0))),
-        ("blur=1.5,seed=12", Degradation(blur=(1.5, 1.5), seed=12)),
-        ("subpixel=0.5,poisson=1e3,noise=0:2.5", Degradation((0, 0), 0, 0.5, (1e3, 1e3), (0, 2.5))),
-    ],
-)
-def test_settings(text, expected):
-    assert parse_degradation(text) == expected
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("mildly", "'mildly' is unknown; it is one of mild, difficult, wild"),
-        ("shift=4,mild", "'mild' is unknown"),
-        ("mild,", "'' is unknown"),
-        ("blurr=3", "'blurr=3' is unknown"),
-        ("shift=2.5", "shift must be a whole number from 0 to 64, not '2.5'"),
-        ("shift=1:2", "shift must be a whole number from 0 to 64, not '1:2'"),
-        ("jpeg=101", "jpeg must be a number from 0 to 100, or two such as jpeg=LOWEST:HIGHEST, not '101'"),
-        ("noise=-1", "noise must be"),
-        ("noise=nan", "noise must be"),
-        ("blur=3:1", "blur must be"),
-        ("blur=1:2:3", "blur must be"),
-        ("subpixel=1", "subpixel must be a number from 0 to 0.5, not '1'"),
-        ("poisson=", "poisson must be"),
-    ],
-)
-def test_bad_settings_are_one_line(text, message):
-    with pytest.raises(UserError) as error:
-        parse_degradation(text)
-    assert f"config.data.degradation={text!r}: {message}" in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 def test_a_draw_is_what_a_degradation_promises():

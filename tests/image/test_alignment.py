@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from wdsr_jax.data.degradation import Degradation, degrade, draw, random_of, translate
+from wdsr_jax.data.degradation import degrade, draw, random_of, translate
 from wdsr_jax.data.sample import sample_files
+from wdsr_jax.data.settings import Degradation
 from wdsr_jax.image.alignment import align, best_shift
 from wdsr_jax.image.files import read_image
 from wdsr_jax.image.metrics import TooSmallError, psnr

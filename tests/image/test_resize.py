@@ -1,65 +1,19 @@
 """imresize against the published LR files, against MATLAB's algorithm written out, and by its properties."""
 
 from fractions import Fraction
-from functools import partial
-from math import ceil, floor
+from math import ceil
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from wdsr_jax.image.resize import imresize, imresize_jax
+from tests.image.matlab import BORDERS, SCALES, oracle
+from wdsr_jax.image.resize import imresize
 
 BENCHMARKS = Path(__file__).parents[3] / "shared/data/benchmarks"
-SCALES = [Fraction(1, 2), Fraction(1, 3), Fraction(1, 4), Fraction(1, 8), 1, 2, 3, 4, Fraction(3, 2), 0.37]
-JAX_SHAPES = [(1, 7, 3), (12, 24, 3)]
-BORDERS = ["replicate", "symmetric"]
-
-
-def jitted(scale, border="replicate"):
-    """`imresize_jax` compiled as a whole: op by op it would compile dozens of programs."""
-    return jax.jit(partial(imresize_jax, scale=scale, border=border))
-
-
-def keys(x):
-    x = abs(x)
-    if x <= 1:
-        return 1.5 * x**3 - 2.5 * x**2 + 1
-    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x <= 2 else 0.0
-
-
-def oracle_matrix(n, scale, border):
-    """MATLAB's `contributions`, sample by sample, 1-based as there, for one axis of n samples: (m, n)."""
-    scale = Fraction(scale).limit_denominator(1000)
-    m = ceil(n * scale)
-    s = float(scale)
-    width = 4 / s if s < 1 else 4.0
-    matrix = np.zeros((m, n))
-    mirror = [*range(1, n + 1), *range(n, 0, -1)]
-    for x in range(1, m + 1):
-        u = float(Fraction(x) / scale + Fraction(1, 2) * (1 - 1 / scale))
-        left = floor(u - width / 2)
-        taps = range(left, left + ceil(width) + 2)
-        weights = [s * keys(s * (u - t)) if s < 1 else keys(u - t) for t in taps]
-        for t, weight in zip(taps, weights, strict=True):
-            index = min(max(t, 1), n) if border == "replicate" else mirror[(t - 1) % len(mirror)]
-            matrix[x - 1, index - 1] += weight / sum(weights)
-    return matrix
-
-
-def oracle(image, scale, border):
-    rows = oracle_matrix(image.shape[0], scale, border)
-    columns = oracle_matrix(image.shape[1], scale, border)
-    out = np.einsum("ij,jk...->ik...", rows, image.astype(np.float64))
-    if image.dtype == np.uint8:
-        out = np.clip(np.floor(out + 0.5), 0, 255)
-    out = np.einsum("ij,kj...->ki...", columns, out)
-    return np.clip(np.floor(out + 0.5), 0, 255).astype(np.uint8) if image.dtype == np.uint8 else out
 
 
 @pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="the benchmark images are not here")
@@ -84,9 +38,6 @@ def test_equals_the_algorithm_written_out(shape, scale, border):
     image = np.random.default_rng(0).uniform(-1, 2, shape)
     expected = oracle(image, scale, border)
     np.testing.assert_allclose(imresize(image, scale, border=border), expected, atol=1e-12)
-    if shape in JAX_SHAPES:
-        out = jitted(scale, border)(image.astype(np.float32))
-        np.testing.assert_allclose(out, expected, atol=3e-6)
 
 
 @pytest.mark.parametrize("border", BORDERS)
@@ -108,8 +59,6 @@ def test_uint8_is_rounded_after_each_pass():
 @pytest.mark.parametrize(("size", "scale", "expected"), [(510, 1 / 3, 170), (511, 1 / 3, 171), (3, 1 / 8, 1)])
 def test_output_size_is_the_ceiling_of_the_fraction_meant(size, scale, expected):
     assert imresize(np.zeros((size, 1)), scale).shape == (expected, 1)
-    out = jax.eval_shape(partial(imresize_jax, scale=scale), jnp.zeros((1, size, 1)))
-    assert out.shape == (1, expected, 1)
 
 
 @pytest.mark.parametrize("scale", [0.5, 1 / 3, 2])
@@ -173,31 +122,6 @@ def test_dtype_and_range_of_floats_are_kept():
         assert out.min() < 0 and out.max() > 1
 
 
-@pytest.mark.parametrize("scale", [1 / 3, 2, pytest.param(0.37, marks=pytest.mark.ci)])
-def test_jax_gradient_is_the_adjoint(scale):
-    """<A x, y> = <x, A' y>, with A' y taken by autodiff, and a finite difference, also in vmap."""
-    rng = np.random.default_rng(6)
-    resize = jitted(scale)
-    x, direction = rng.normal(size=(2, 2, 11, 13, 3)).astype(np.float32)
-    out = resize(x)
-    y = rng.normal(size=out.shape).astype(np.float32)
-    back = jax.jit(jax.grad(lambda x: jnp.vdot(resize(x), y)))(x)  # A' y
-    np.testing.assert_allclose(np.vdot(out, y), np.vdot(x, back), rtol=1e-4, atol=1e-3)
-    difference = np.vdot(resize(x + direction) - resize(x - direction), y) / 2
-    np.testing.assert_allclose(difference, np.vdot(back, direction), rtol=1e-3, atol=2e-3)
-    np.testing.assert_allclose(jax.vmap(resize)(x), out, atol=1e-6)
-
-
-def test_jax_takes_any_leading_axes_and_keeps_the_dtype():
-    x = jnp.asarray(np.random.default_rng(7).uniform(size=(2, 3, 8, 12, 1)), jnp.float32)
-    out = jitted(0.25)(x)
-    assert out.shape == (2, 3, 2, 3, 1)
-    np.testing.assert_allclose(out[1, 2], imresize(np.asarray(x[1, 2]), 0.25), atol=1e-6)
-    half = jitted(0.25)(x.astype(jnp.bfloat16))
-    assert half.dtype == jnp.bfloat16
-    np.testing.assert_allclose(half.astype(jnp.float32), out, atol=0.02)
-
-
 @pytest.mark.parametrize(
     ("image", "kwargs", "message"),
     [
@@ -212,5 +136,3 @@ def test_jax_takes_any_leading_axes_and_keeps_the_dtype():
 def test_bad_arguments(image, kwargs, message):
     with pytest.raises(ValueError, match=message):
         imresize(image, **kwargs)
-    with pytest.raises(ValueError):
-        imresize_jax(image[..., None], **kwargs)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tests.models.networks import tiny
 from wdsr_jax.models import cost, create_model
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
@@ -98,3 +99,23 @@ def test_a_row_a_network(monkeypatch):
     assert rows["SRResNet"][:2] == ["x4", "1,547,350"]
     assert rows["WDSR-A 16x32"][:2] == ["x4", "1,203,312"] and rows["WDSR-A 16x32"][-1] == "69x69"
     assert rows["EDRN"][0] == "x1" and rows["EDRN"][-1] == "the image"
+
+
+def test_multiply_adds_of_layers_that_change_the_resolution():
+    found = {layer.name: layer for layer in cost.layers(tiny("edrn", 1, filters=64))}
+    pixels = 1280 * 720
+    assert found["head"].multiply_adds == 27 * 64 * pixels
+    assert found["encoder_0"].multiply_adds == 9 * 64 * 128 * pixels / 4  # once a pixel of its output
+    assert found["encoder_0"].activations == 128 * pixels / 4
+    assert found["decoder_1"].multiply_adds == 9 * 128 * 64 * pixels / 4  # once a pixel of its input
+    assert found["decoder_1"].activations == 64 * pixels
+    assert found["level_0_group_0.block_0.attention.squeeze"].multiply_adds == 256 * 16
+    assert cost.multiply_adds(tiny("srcnn_915", 3, filters=64)) == 20_000 * pixels
+
+
+@pytest.mark.parametrize("name", ["srcnn_955", "srresnet", "rdn"])
+def test_receptive_fields_of_the_other_networks_end_at_the_radius(name):
+    module = tiny(name, 2)
+    fields = cost.receptive_fields(module)
+    assert list(fields.values())[-1] == 2 * module.radius + 1
+    assert list(fields) == [layer.name for layer in cost.layers(module)]

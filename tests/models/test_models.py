@@ -1,219 +1,27 @@
-"""The networks against a NumPy implementation in float64, their counts, and JAX's transformations."""
+"""What all networks have in common: how they are made, transformed, cut into tiles, kept and exported."""
 
 import functools
 import sys
 import typing
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict, unflatten_dict
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tests import numpy_wdsr
+from tests.models.networks import LOCAL, TINY, apply, model, noise, tiny
 from tests.numpy_wdsr import random_params
 from wdsr_jax.errors import UserError
-from wdsr_jax.models import _NETWORKS, count_params, create_model, fold_weight_norm, model_keys
-from wdsr_jax.models.layers import normalise, pixel_shuffle
+from wdsr_jax.inference.network import apply_padded
+from wdsr_jax.inference.tiles import upscale
+from wdsr_jax.models import _NETWORKS, create_model, model_keys
+from wdsr_jax.weights.exports import to_stablehlo
+from wdsr_jax.weights.store import load_pretrained, save_weights, start_from
 
-pytestmark = pytest.mark.usefixtures("compile_cache")
-
-SMALL = dict(filters=6, blocks=2, expansion=3, res_scale=0.7, norm="weight", g_init="norm")
+padded = jax.jit(apply_padded, static_argnums=0)
 NAMES, NORMS = ["wdsr_a", "wdsr_b", "edsr"], ["weight", "batch", "none"]
-
-
-def model(name="wdsr_a", scale=2, **fields):
-    return create_model(dict(SMALL, name=name, scale=scale) | fields)
-
-
-def noise(*shape, seed=1):
-    return np.random.default_rng(seed).uniform(size=shape).astype(np.float32)
-
-
-@functools.partial(jax.jit, static_argnums=0)  # op by op it would compile each operation
-def apply(module, params, lr):
-    return module.apply({"params": params}, lr)
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("scale, size", [(2, (1, 1)), (2, (1, 7)), (3, (5, 3)), (4, (6, 9))])
-def test_forward_pass_equals_numpy(name, scale, size):
-    module = model(name, scale)
-    lr = noise(2, *size, 3)
-    sr = apply(module, random_params(module), lr)
-    assert sr.shape == (2, size[0] * scale, size[1] * scale, 3)
-    assert sr.dtype == jnp.float32
-    np.testing.assert_allclose(sr, numpy_wdsr.forward(module, random_params(module), lr), atol=1e-5)
-
-
-@pytest.mark.parametrize("norm", ["batch", "none"])
-@pytest.mark.parametrize("name", NAMES)
-def test_forward_pass_with_other_norms_equals_numpy(name, norm):
-    module, lr = model(name, norm=norm), noise(2, 4, 5, 3)
-    params = random_params(module)
-    normalised = {layer.split(".")[0] for layer in flatten_dict(params, sep=".") if layer.endswith("mean")}
-    inner = {"block_0", "block_1"} | ({"body"} if name == "edsr" else set())
-    assert normalised == (inner if norm == "batch" else set())
-    np.testing.assert_allclose(apply(module, params, lr), numpy_wdsr.forward(module, params, lr), atol=1e-5)
-
-
-@pytest.mark.parametrize("scale", [5, 6, 8])
-def test_edsr_enlarges_by_any_scale(scale):
-    module, lr = model("edsr", scale), noise(1, 3, 4, 3)
-    sr = apply(module, random_params(module), lr)
-    np.testing.assert_allclose(sr, numpy_wdsr.forward(module, random_params(module), lr), atol=1e-5)
-
-
-def test_output_is_not_clipped():
-    module = model()
-    params = random_params(module)
-    bias = jnp.asarray(np.resize([5, -5], 12), jnp.float32)
-    sr = apply(module, params | {"skip": params["skip"] | {"bias": bias}}, noise(1, 4, 4, 3))
-    assert sr.min() < -3
-    assert sr.max() > 3
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_gradients_equal_finite_differences_of_numpy(name):
-    module = model(name)
-    params, lr, hr = random_params(module), noise(1, 4, 5, 3), noise(1, 8, 10, 3, seed=2)
-    loss = lambda p: jnp.mean(jnp.square(apply(module, p, lr) - hr))  # noqa: E731
-    grads = flatten_dict(jax.jit(jax.grad(loss))(params))
-    flat = {name: np.asarray(leaf, np.float64) for name, leaf in flatten_dict(params).items()}
-    rng = np.random.default_rng(3)
-    for name, leaf in flat.items():
-        index = tuple(rng.integers(0, leaf.shape))
-        losses = []
-        for step in (1e-6, -1e-6):
-            moved = leaf.copy()
-            moved[index] += step
-            losses.append(
-                np.mean((numpy_wdsr.forward(module, unflatten_dict(flat | {name: moved}), lr) - hr) ** 2)
-            )
-        slope = (losses[0] - losses[1]) / 2e-6
-        assert grads[name][index] == pytest.approx(slope, rel=1e-4, abs=1e-6), name
-
-
-@pytest.mark.parametrize(
-    "fields, count",
-    [
-        (dict(scale=2), 1_190_100),
-        (dict(scale=3), 1_195_605),
-        (dict(scale=4), 1_203_312),
-        (dict(scale=2, filters=128, blocks=32), 37_808_180),
-        (dict(scale=3, filters=128, blocks=32), 37_826_645),
-        (dict(scale=4, filters=128, blocks=32), 37_852_496),
-        (dict(scale=2, name="wdsr_b", filters=64, blocks=1, expansion=6), 84_250),
-        (dict(scale=2, name="edsr"), 1_369_859),  # what PyTorch counts in the authors' code
-        (dict(scale=2, name="edsr", norm="weight"), 1_372_294),
-        (dict(scale=3, name="edsr"), 1_554_499),
-        (dict(scale=4, name="edsr"), 1_517_571),
-        (dict(scale=2, name="edsr", filters=256, blocks=32, res_scale=0.1), 40_729_603),
-        (dict(scale=2, name="edsr", blocks=1), 262_019),
-        (dict(scale=2, name="edsr", blocks=3), 409_731),
-        (dict(scale=2, name="edsr", blocks=5), 557_443),
-        (dict(scale=2, name="edsr", blocks=8), 779_011),
-        # beta is in the place of a bias, gamma one more scalar a channel; statistics do not count
-        (dict(scale=2, name="edsr", norm="batch"), 1_369_859 + 33 * 64),
-    ],
-)
-def test_number_of_trainable_scalars(fields, count):
-    module = create_model({"name": "wdsr_a"} | fields)  # 16 blocks of 32 filters where it says nothing
-    params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
-    assert count_params(params) == count
-
-
-@pytest.mark.parametrize(
-    "name, inner", [("wdsr_a", ("expand", "project")), ("wdsr_b", ("expand", "reduce", "project"))]
-)
-def test_parameters_have_readable_names(name, inner):
-    layers = {"head", "tail", "skip"} | {f"block_{i}.{conv}" for i in range(2) for conv in inner}
-    expected = {f"{layer}.{leaf}" for layer in layers for leaf in ("kernel", "scale", "bias")}
-    assert set(flatten_dict(random_params(model(name)), sep=".")) == expected
-
-
-@pytest.mark.parametrize("name", ["wdsr_a", "wdsr_b"])
-@pytest.mark.parametrize("g_init", ["official", "norm", "ones"])
-def test_initial_g(name, g_init):
-    module = model(name, blocks=3, g_init=g_init)
-    params = jax.jit(module.init)(jax.random.key(1), jnp.zeros((1, 8, 8, 3)))["params"]
-    convs = flatten_dict(params, is_leaf=lambda _, node: "kernel" in node, sep=".")
-    for layer, conv in convs.items():
-        v = np.asarray(conv["kernel"])
-        bound = 1 / np.sqrt(np.prod(v.shape[:3]))  # PyTorch's default for a convolution
-        assert 0.9 * bound < np.abs(v).max() <= bound
-        assert not conv["bias"].any()
-        if g_init == "norm":
-            np.testing.assert_allclose(normalise(conv["kernel"], conv["scale"]), v, atol=1e-7)
-        else:
-            official = {"expand": 2.0, "project": 3**-0.5}.get(layer.split(".")[-1], 1.0)
-            expected = official if g_init == "official" else 1.0
-            np.testing.assert_allclose(conv["scale"], np.full(v.shape[-1], expected), rtol=1e-6)
-
-
-def test_weight_norm_is_over_all_but_the_output_channel():
-    v, g = noise(3, 3, 4, 5) - 0.5, noise(5)
-    w = np.asarray(normalise(v, g))
-    np.testing.assert_allclose(np.sqrt((w**2).sum((0, 1, 2))), g, rtol=1e-6)
-    np.testing.assert_allclose(w, v * (g / np.sqrt((v.astype(np.float64) ** 2).sum((0, 1, 2)))), rtol=1e-6)
-
-
-@settings(deadline=None, max_examples=10)
-@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
-def test_pixel_shuffle_equals_loops(r, b, h, w, c):
-    x = noise(b, h, w, c * r * r)
-    np.testing.assert_array_equal(
-        jax.jit(pixel_shuffle, static_argnums=1)(x, r), numpy_wdsr.pixel_shuffle(x, r).astype(np.float32)
-    )
-
-
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", NAMES)
-def test_folding_changes_no_output(name, norm):
-    module, lr = model(name, norm=norm), noise(2, 7, 5, 3)
-    plain, folded = model(name, norm="none"), jax.jit(fold_weight_norm)(random_params(module))
-    assert {leaf.split(".")[-1] for leaf in flatten_dict(folded, sep=".")} == {"kernel", "bias"}
-    np.testing.assert_allclose(
-        apply(plain, folded, lr), apply(module, random_params(module), lr), atol=1e-5, rtol=0
-    )
-    jax.tree.map(np.testing.assert_array_equal, fold_weight_norm(folded), folded)
-
-
-def equations(jaxpr):
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
-            if hasattr(inner, "eqns"):
-                yield from equations(getattr(inner, "jaxpr", inner))
-
-
-@pytest.mark.parametrize("name, convs", [("wdsr_a", 7), ("wdsr_b", 9), ("edsr", 8)])
-def test_bfloat16_convolves_in_bfloat16_and_normalises_in_float32(name, convs):
-    module, lr = model(name, dtype="bfloat16"), noise(1, 6, 6, 3)
-    params = random_params(module)
-    created = jax.eval_shape(module.init, jax.random.key(0), lr)["params"]
-    assert {leaf.dtype for leaf in jax.tree.leaves(created)} == {jnp.dtype(jnp.float32)}
-
-    by_name = {}
-    for equation in equations(jax.make_jaxpr(functools.partial(apply, module))(params, lr).jaxpr):
-        by_name.setdefault(equation.primitive.name, []).append(equation)
-    products = by_name["conv_general_dilated"] + by_name.get("dot_general", [])  # the latter are of 1x1
-    assert len(products) == convs
-    for conv in products:
-        assert {v.aval.dtype for v in (*conv.invars, *conv.outvars)} == {jnp.dtype(jnp.bfloat16)}
-    # One sum of squares, root and quotient a convolution.
-    for primitive in ("reduce_sum", "sqrt", "div"):
-        assert len(by_name[primitive]) == convs
-        for equation in by_name[primitive]:
-            assert {v.aval.dtype for v in (*equation.invars, *equation.outvars)} == {jnp.dtype(jnp.float32)}
-
-    sr, exact = apply(module, params, lr), apply(model(name), params, lr)
-    assert sr.dtype == jnp.float32
-    difference = np.abs(sr - exact).max()
-    assert 1e-5 < difference < 0.02 * np.abs(exact).max()
 
 
 def test_jit_vmap_and_pmap_equal_the_batch():
@@ -228,14 +36,52 @@ def test_jit_vmap_and_pmap_equal_the_batch():
         np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name, radius", [("wdsr_a", 1 + 2 * 3 + 1), ("wdsr_b", 3 + 2)])
-def test_radius_counts_the_layers(name, radius):
-    assert model(name, blocks=3).radius == radius  # measured in test_radius
+@pytest.mark.parametrize("size, tile", [((40, 9), 1), ((23, 37), 4), ((1, 30), 2)])
+@pytest.mark.parametrize("name", LOCAL)
+def test_tiles_equal_the_whole_image(name, size, tile):
+    module = tiny(name)
+    params, lr = random_params(module), noise(*size, 3)
+    sr = upscale(module, params, lr, tile=2 * module.radius + tile)
+    np.testing.assert_allclose(sr, apply(module, params, lr[None])[0], atol=1e-5)
 
 
-def test_integers_are_refused_where_the_mean_would_vanish():
-    with pytest.raises(TypeError, match=r"float in \[0, 1\], not uint8"):
-        apply(model(), random_params(model()), np.zeros((1, 4, 4, 3), np.uint8))
+@pytest.mark.parametrize("name", LOCAL)
+def test_each_padded_image_equals_apply_alone(name):
+    module = tiny(name, scale=3)
+    params, lr = random_params(module), np.full((2, 9, 8, 3), 1e3, np.float32)
+    sizes = np.array([(4, 8), (1, 3)])
+    for i, (h, w) in enumerate(sizes):
+        lr[i, :h, :w] = noise(h, w, 3, seed=i)
+    sr = padded(module, params, lr, sizes)
+    for i, (h, w) in enumerate(sizes):
+        expected = apply(module, params, lr[i : i + 1, :h, :w])[0]
+        np.testing.assert_allclose(sr[i, : 3 * h, : 3 * w], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*LOCAL, "edrn"])
+def test_weights_come_back(name, tmp_path):
+    fields = TINY | dict(name=name, scale=1 if name == "edrn" else 3)
+    if name == "deconvolution":
+        fields |= dict(name="edsr", upsampler=name)
+    module = create_model(fields)
+    params = random_params(module)
+    save_weights(tmp_path / "a.safetensors", fields, params)
+    loaded, again = load_pretrained(tmp_path / "a.safetensors")
+    assert loaded == module
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+    fresh = jax.tree.map(np.zeros_like, params)
+    jax.tree.map(np.testing.assert_array_equal, start_from(fresh, tmp_path / "a.safetensors"), params)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*LOCAL[1:], pytest.param("edrn", marks=pytest.mark.ci)],  # both SRCNNs are one class
+)
+def test_stablehlo_computes_the_same(name):
+    module = tiny(name, 1 if name == "edrn" else 2)
+    params, lr = random_params(module), noise(1, 5, 3, 3)
+    network = jax.export.deserialize(to_stablehlo(module, params, "n"))
+    np.testing.assert_allclose(network.call(lr), apply(module, params, lr), atol=2e-5)
 
 
 def test_create_model_takes_a_config():
@@ -277,6 +123,22 @@ def test_create_model_names_the_key_and_the_choices(fields, message):
     with pytest.raises(UserError) as raised:
         model(**fields)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        (dict(name="rdn", scale=2, growth=0), "model.growth must be a whole number and at least 1, not 0"),
+        (
+            dict(name="edsr", scale=2, upsampler="bilinear"),
+            "model.upsampler must be one of pixel_shuffle, deconvolution, not 'bilinear'",
+        ),
+    ],
+)
+def test_create_model_refuses_values_that_cannot_work(fields, message):
+    with pytest.raises(UserError) as raised:
+        create_model(fields)
+    assert str(raised.value).startswith(message)
 
 
 def test_create_model_takes_a_dtype_as_such():

@@ -11,7 +11,7 @@ from wdsr_jax.inference.backprojection import residual
 from wdsr_jax.inference.tiles import upscale
 from wdsr_jax.models import create_model
 from wdsr_jax.photo.photos import Photo
-from wdsr_jax.photo.upscaling import target_size, upscale_photo
+from wdsr_jax.photo.upscaling import upscale_photo
 
 MODULE = create_model(dict(name="wdsr_a", scale=2, filters=4, blocks=1, expansion=2))
 PARAMS = random_params(MODULE)
@@ -34,22 +34,6 @@ def bicubic_network(monkeypatch):
         return from_float(sr, image.dtype if image.dtype.kind == "u" else np.float32)
 
     monkeypatch.setattr("wdsr_jax.photo.upscaling.upscale", bicubic)
-
-
-@pytest.mark.parametrize(
-    "given, expected",
-    [
-        (dict(scale=4.0), (400, 800)),
-        (dict(scale=3.4), (340, 680)),
-        (dict(scale=0.001), (1, 1)),
-        (dict(width=300), (150, 300)),
-        (dict(height=301), (301, 602)),
-        (dict(width=10, height=70), (70, 10)),
-        (dict(megapixels=0.08), (200, 400)),
-    ],
-)
-def test_target_size(given, expected):
-    assert target_size((100, 200), **given) == expected
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.runs.test_resume import batches_of, state_of
+from tests.runs.whole_runs import batches_of, state_of
 from tests.tiny import tiny_config, write_photo
 from wdsr_jax.data import load_data
 from wdsr_jax.data.pipeline import training_batches

@@ -5,35 +5,19 @@ import time
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from tests.runs.conftest import STEPS
+from tests.runs.whole_runs import batches_of, state_of
 from tests.tiny import read_json, read_points
 from wdsr_jax import load_pretrained
-from wdsr_jax.training import checkpoints
 from wdsr_jax.weights.store import recorded_psnr
 
 pytestmark = pytest.mark.slow
 
 
-def batches_of(log):
-    """Digest of each batch; where a batch was drawn more than once, all draws are the same."""
-    digests = {}
-    for line in log.read_text().splitlines():
-        i, digest = line.split()
-        assert digests.setdefault(int(i), digest) == digest, f"batch {i} differs after a restart"
-    return digests
-
-
 def count_lines(log):
     return log.read_text().count("\n") if log.exists() else 0
-
-
-def state_of(workdir):
-    step = checkpoints.saved_steps(workdir)[-1]
-    with ocp.StandardCheckpointer() as checkpointer:
-        return step, checkpointer.restore(workdir / "checkpoints" / str(step) / "state")
 
 
 @pytest.mark.parametrize(("devices", "workers"), [(1, 2), (2, 0)])

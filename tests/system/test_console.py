@@ -1,15 +1,18 @@
 """Exit codes, which log lines people see, and pipes that are closed early."""
 
+import io
 import logging
 import os
+import re
 import sys
+import time
 
 import pytest
 from absl import logging as absl_logging
 
 import wdsr_jax
 from wdsr_jax.errors import UserError
-from wdsr_jax.system.console import ArgumentParser, run_command
+from wdsr_jax.system.console import ArgumentParser, Progress, run_command, set_up_logging
 
 PACKAGE = os.path.dirname(wdsr_jax.__file__)
 
@@ -128,3 +131,48 @@ def test_a_wrong_command_line_is_one_line(argv, capsys):
     assert out == "" and err.count("\n") == 1
     assert "--scale" in err or "--frobnicate" in err
     assert err.endswith("; --help says more\n")
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_in_a_terminal_is_a_bar_with_rate_and_time_left(monkeypatch):
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(4, "frames", "a.mp4") as progress:
+        progress.update()
+        time.sleep(0.15)  # tqdm draws every tenth of a second
+        progress.update()
+    assert re.search(
+        r"\ra\.mp4:  50%\|.*\| 2/4 frames \[00:00<00:00, *[\d.]+ frames/s\]", terminal.getvalue()
+    )
+    assert (progress.done, progress.total) == (2, 4)
+    with Progress(2, "frames") as progress:
+        for _ in range(5):  # the number that a file gives may be a guess
+            progress.update()
+            time.sleep(0.11)
+    assert re.search(r" (3/3|4/4|5/5) frames \[", terminal.getvalue())
+
+
+def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch, capfd):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    set_up_logging()
+    with Progress(4000, "frames", "a.mp4") as progress:
+        for _ in range(4000):
+            now[0] += 0.5
+            progress.update()
+    lines = capfd.readouterr().err.split("\n")[:-1]
+    assert lines[0] == "a.mp4: 20 of 4000 frames (0%), 2 frames/s, 33:10 left"
+    assert 30 < len(lines) < 90  # 2000 seconds: every 10, later every minute or sooner
+    assert not any("\r" in line for line in lines)
+    with Progress(None, "frames") as progress:
+        now[0] += 11
+        progress.update(5.5)
+    assert capfd.readouterr().err == "6 frames, 0.5 frames/s\n"
+    with Progress(0, "MP") as progress:
+        now[0] += 11
+        progress.update(1)
+    assert capfd.readouterr().err == ""

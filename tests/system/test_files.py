@@ -1,3 +1,4 @@
+import fcntl
 import os
 
 import pytest
@@ -55,3 +56,51 @@ def test_cache_dir_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert default_cache_dir() == tmp_path / "home" / ".cache" / "wdsr_jax"
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
+    left, fresh, written, other = (
+        tmp_path / name
+        for name in (
+            "tmp0123456789abcdef.tmp",
+            "tmp1123456789abcdef.tmp",
+            "tmp2123456789abcdef.tmp",
+            "tmpfile.tmp",
+        )
+    )
+    for path in (left, fresh, written, other):
+        path.write_bytes(b"half of")
+    for path in (left, written, other):
+        os.utime(path, (0, 0))
+    with open(written, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as a process that is writing does
+        write_whole(tmp_path / "file", b"data")
+    assert {path.name for path in tmp_path.iterdir()} == {fresh.name, written.name, other.name, "file"}
+
+
+def test_a_link_is_written_through(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere/file")
+    write_whole(tmp_path / "link", b"data")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "elsewhere/file").read_bytes() == b"data"
+    assert os.listdir(tmp_path / "elsewhere") == ["file"]
+
+
+@pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_umask_decides_who_may_read(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_whole(tmp_path / "file", b"data")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+
+
+def test_a_file_system_without_modes_locks_and_fsync_will_do(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(1, "Operation not permitted")
+
+    for module, name in ((os, "fsync"), (os, "chmod"), (os, "utime"), (os, "link"), (fcntl, "flock")):
+        monkeypatch.setattr(module, name, refuse)
+    write_whole(tmp_path / "file", b"data")
+    assert (tmp_path / "file").read_bytes() == b"data"

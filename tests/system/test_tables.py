@@ -10,3 +10,8 @@ def test_columns_are_aligned_text_left_and_numbers_right():
         "| Set5 | 37.91 |",
         "| B    |   9.5 |",
     ]
+
+
+def test_a_cell_cannot_end_its_column_or_its_line():
+    *_, row = markdown_table(["set"], [["a|b\n| c |"]]).splitlines()
+    assert row == r"| a\|b\n\| c \| |"

@@ -2,106 +2,38 @@
 
 import contextlib
 import json
-import logging
-import math
 import os
 import re
 import shutil
-import signal
 import subprocess
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.tiny import read_json, read_points, tiny_config, write_photo
+from tests.training.tiny_runs import (
+    Stop,
+    assert_same_state,
+    best_of,
+    crash,
+    state_of,
+    stop_before_step,
+    terminate,
+)
 from wdsr_jax import load_pretrained
-from wdsr_jax.data.degradation import draw, parse_degradation, random_of
+from wdsr_jax.data.degradation import draw, random_of
+from wdsr_jax.data.settings import parse_degradation
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
-from wdsr_jax.training import checkpoints, loop, optim, run, setup, step
+from wdsr_jax.training import checkpoints, loop, run, setup
 from wdsr_jax.training.loop import train_and_evaluate
-from wdsr_jax.weights.store import recorded_psnr, save_weights
 
 pytestmark = [
-    pytest.mark.usefixtures("compile_cache"),
+    pytest.mark.usefixtures("log_everything"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def log_everything(caplog):
-    caplog.set_level(logging.INFO, logger="absl")
-
-
-@pytest.fixture
-def config(photos, image_cache):
-    return tiny_config(photos, image_cache)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, photos, image_cache, compile_cache):
-    """The workdir of a run that was never stopped."""
-    workdir = tmp_path_factory.mktemp("finished")
-    assert train_and_evaluate(tiny_config(photos, image_cache), workdir) == 0
-    return workdir
-
-
-@pytest.fixture
-def a_copy(finished, tmp_path):
-    return shutil.copytree(finished, tmp_path / "copy")
-
-
-def state_of(workdir):
-    """The arrays of the newest checkpoint, by name."""
-    import orbax.checkpoint as ocp
-
-    step = checkpoints.saved_steps(workdir)[-1]
-    with ocp.StandardCheckpointer() as checkpointer:
-        state = checkpointer.restore(workdir / "checkpoints" / str(step) / "state")
-    return dict(jax.tree_util.tree_leaves_with_path(state))
-
-
-def assert_same_bits(one, other):
-    assert one.keys() == other.keys()
-    for path, leaf in one.items():
-        np.testing.assert_array_equal(np.asarray(leaf), np.asarray(other[path]), err_msg=str(path))
-
-
-class Stop(Exception):
-    """A crash."""
-
-
-def stop_before_step(monkeypatch, step, action):
-    """Calls `action` before the batch of `step` (from 1) is drawn."""
-    original = loop.training_batches
-
-    def batches(pairs, *, start, **options):
-        source = original(pairs, start=start, **options)
-        for i, batch in enumerate(source, start + 1):
-            if i == step:
-                action()
-            yield batch
-
-    monkeypatch.setattr(loop, "training_batches", batches)
-
-
-def best_of(workdir):
-    return recorded_psnr(workdir / "model.safetensors")
-
-
-def crash():
-    raise Stop
-
-
-def terminate():
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def interrupt():
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 # What a run writes
@@ -127,31 +59,6 @@ def test_what_a_run_leaves(finished, photos, image_cache):
     assert Image.open(finished / "before_after.png").size[0] > 1000
 
 
-def test_points_and_pictures_for_tensorboard(finished, config):
-    points = read_points(finished)
-    each_step = [1, 2, 3, 4, 5, 6]
-    for name in ("loss", "grad_norm", "learning_rate", "skipped", "images_per_second", "input_wait"):
-        assert [step for step, _ in points[f"train/{name}"]] == each_step, name
-        assert all(math.isfinite(value) and value >= 0 for _, value in points[f"train/{name}"]), name
-    schedule = optim.learning_rate_schedule("cosine", learning_rate=3e-3, steps=6, warmup_steps=2)
-    rates = [value for _, value in points["train/learning_rate"]]
-    np.testing.assert_allclose(rates, [float(schedule(step)) for step in range(6)], rtol=1e-6)
-    for name in ("psnr_rgb", "psnr_y", "ssim_y", "ssim_ntire"):
-        assert [step for step, _ in points[f"val/{name}"]] == [3, 6]
-    assert points["val/psnr_rgb"][-1][1] == pytest.approx(best_of(finished), abs=1e-4)
-    ((first, shape), (last, _)) = points["val/photo5"]
-    assert (first, last) == (3, 6) and min(shape) > 100
-
-
-def test_the_progress_bar_and_the_table(config, tmp_path, capsys):
-    train_and_evaluate(config, tmp_path)
-    out, err = capsys.readouterr()
-    assert re.search(r"training: 100%\|.*\| 6/6 \[.*step/s, loss 0\.\d+, \d+ img/s\]", err)
-    assert out.startswith("| x2: bicubic / model | images |")
-    for name in ("before_after.png", "evaluation.json", "model.safetensors"):
-        assert f"{tmp_path / name}\n" in out
-
-
 # Started again
 
 
@@ -169,13 +76,6 @@ def test_a_complete_run_started_again_only_reports(a_copy, config, monkeypatch, 
     }
 
 
-@pytest.mark.parametrize("missing", ["evaluation.json", "before_after.png"])
-def test_a_report_that_is_missing_is_made(a_copy, config, finished, missing):
-    (a_copy / missing).unlink()
-    assert train_and_evaluate(config, a_copy) == 0
-    assert (a_copy / missing).read_bytes() == (finished / missing).read_bytes()
-
-
 def test_a_crash_shows_no_point_twice_and_changes_no_bit(config, finished, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_before_step(patch, 6, crash)
@@ -184,7 +84,7 @@ def test_a_crash_shows_no_point_twice_and_changes_no_bit(config, finished, tmp_p
     assert checkpoints.saved_steps(tmp_path)[-1] == 4  # and 5 was logged
     assert [step for step, _ in read_points(tmp_path)["train/loss"]][-1] == 5
     assert train_and_evaluate(config, tmp_path) == 0
-    assert_same_bits(state_of(tmp_path), state_of(finished))
+    assert_same_state(state_of(tmp_path), state_of(finished))
     points, expected = read_points(tmp_path), read_points(finished)
     assert points.keys() == expected.keys()
     for tag in expected:
@@ -207,197 +107,13 @@ def test_batch_norm_is_stopped_and_resumed_without_losing_its_statistics(config,
             train_and_evaluate(config, tmp_path / "stopped")
     assert checkpoints.saved_steps(tmp_path / "stopped")[-1] < 6
     assert train_and_evaluate(config, tmp_path / "stopped") == 0
-    assert_same_bits(state_of(tmp_path / "stopped"), state_of(tmp_path / "whole"))
+    assert_same_state(state_of(tmp_path / "stopped"), state_of(tmp_path / "whole"))
 
     module, params = load_pretrained(tmp_path / "whole")
     assert module.norm == "batch"
     assert np.any(params["block_0"]["first"]["mean"])  # they have moved
     sr = module.apply({"params": params}, np.full((1, 8, 8, 3), 0.5, np.float32))
     assert sr.shape == (1, 16, 16, 3)
-
-
-@pytest.mark.parametrize(
-    ("send", "code"), [(terminate, 143), pytest.param(interrupt, 130, marks=pytest.mark.ci)]
-)
-def test_a_signal_finishes_the_step_and_saves(config, finished, tmp_path, monkeypatch, caplog, send, code):
-    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    with monkeypatch.context() as patch:
-        stop_before_step(patch, 5, send)
-        assert train_and_evaluate(config, tmp_path) == code
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
-    assert checkpoints.saved_steps(tmp_path)[-1] == 5
-    assert not (tmp_path / "evaluation.json").exists()
-    assert caplog.messages[-1].endswith("at step 5; saved: the same command goes on from here")
-    assert train_and_evaluate(config, tmp_path) == 0
-    assert_same_bits(state_of(tmp_path), state_of(finished))
-
-
-def test_a_second_signal_exits_at_once(config, tmp_path, monkeypatch):
-    def twice():
-        terminate()
-        interrupt()
-
-    stop_before_step(monkeypatch, 4, twice)
-    with pytest.raises(SystemExit) as stop:
-        train_and_evaluate(config, tmp_path)
-    assert stop.value.code == 130
-    assert checkpoints.saved_steps(tmp_path)[-1] == 3
-
-
-def test_a_signal_while_images_are_evaluated_loses_nothing(config, finished, tmp_path, monkeypatch):
-    original = run.until_signal
-
-    def until_signal(examples, signals):
-        terminate()
-        return original(examples, signals)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run, "until_signal", until_signal)
-        assert train_and_evaluate(config, tmp_path) == 143
-    assert checkpoints.saved_steps(tmp_path) == [2, 3]
-    assert "val/psnr_rgb" not in read_points(tmp_path)
-    assert not (tmp_path / "model.safetensors").exists()
-    assert train_and_evaluate(config, tmp_path) == 0
-    assert_same_bits(state_of(tmp_path), state_of(finished))
-    assert read_points(tmp_path)["val/psnr_rgb"] == read_points(finished)["val/psnr_rgb"]
-
-
-@pytest.mark.ci
-def test_a_signal_during_the_last_evaluation(config, finished, tmp_path, monkeypatch):
-    original = run.until_signal
-    calls = []
-
-    def until_signal(examples, signals):
-        calls.append(1)
-        if len(calls) == 2:
-            terminate()
-        return original(examples, signals)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run, "until_signal", until_signal)
-        assert train_and_evaluate(config, tmp_path) == 143
-    assert checkpoints.saved_steps(tmp_path)[-1] == 6
-    assert train_and_evaluate(config, tmp_path) == 0
-    assert read_json(tmp_path / "evaluation.json") == read_json(finished / "evaluation.json")
-
-
-# The best weights
-
-
-def scripted_psnr(monkeypatch, values):
-    """Validation gives `values`, one after the other."""
-    original, values = run.evaluate, iter(values)
-
-    def evaluate_(*args, bicubic=True, **options):
-        result = original(*args, bicubic=bicubic, **options)
-        if not bicubic:  # as validation calls it, unlike the report
-            result["model"]["psnr_rgb"] = next(values)
-        return result
-
-    monkeypatch.setattr(run, "evaluate", evaluate_)
-
-
-def test_the_best_weights_never_get_worse(config, tmp_path, monkeypatch):
-    config.train.update(eval_every=1)
-    weights = tmp_path / "model.safetensors"
-    kept = []
-
-    def record(*args):
-        save_weights(*args)
-        kept.append(recorded_psnr(weights))
-
-    monkeypatch.setattr(run, "save_weights", record)
-    scripted_psnr(monkeypatch, [20.0, 30.0, 25.0, 29.0, math.nan, 31.0])
-    with monkeypatch.context() as patch:
-        stop_before_step(patch, 4, terminate)  # after the best of the first part
-        assert train_and_evaluate(config, tmp_path) == 143
-    assert kept == [20.0, 30.0] and recorded_psnr(weights) == 30.0
-    best = weights.read_bytes()
-    assert train_and_evaluate(config, tmp_path) == 0
-    assert kept == [20.0, 30.0, 31.0]
-    assert weights.read_bytes() != best
-
-
-def test_the_best_is_remembered_where_its_checkpoint_is_lost(config, tmp_path, monkeypatch):
-    scripted_psnr(monkeypatch, [30.0, 20.0, 25.0])
-    with monkeypatch.context() as patch:
-        stop_before_step(patch, 4, crash)
-        with pytest.raises(Stop):
-            train_and_evaluate(config, tmp_path)
-    best = (tmp_path / "model.safetensors").read_bytes()
-    shutil.rmtree(tmp_path / "checkpoints" / "3")
-    assert train_and_evaluate(config, tmp_path) == 0
-    assert (tmp_path / "model.safetensors").read_bytes() == best
-
-
-@pytest.mark.ci
-def test_validation_images_too_small_for_a_score(photos, tmp_path):
-    tiny = tmp_path / "tiny"
-    tiny.mkdir()
-    write_photo(tiny / "a.png", seed=1, size=(16, 12))
-    config = tiny_config(photos, tmp_path / "cache", data__val_root=str(tiny))
-    assert train_and_evaluate(config, tmp_path / "run") == 0
-    assert read_json(tmp_path / "run" / "evaluation.json")["validation"]["model"]["psnr_rgb"] is None
-    assert load_pretrained(tmp_path / "run")
-
-
-# Trouble
-
-
-def test_loss_that_stays_non_finite_stops_the_run(config, tmp_path):
-    config.train.update(learning_rate=1e30, max_skipped=2, steps=50, eval_every=50, warmup_steps=0)
-    with pytest.raises(UserError) as error:
-        train_and_evaluate(config, tmp_path)
-    message = str(error.value)
-    assert "\n" not in message
-    assert "not finite in 3 steps in a row" in message and "--config.train.learning_rate" in message
-    skipped = [value for _, value in read_points(tmp_path)["train/skipped"]]
-    assert skipped[0] == 0 and skipped[-1] >= 3 and skipped == sorted(skipped)
-    assert not (tmp_path / "model.safetensors").exists()
-    state = state_of(tmp_path)
-    assert all(np.isfinite(leaf).all() for leaf in state.values())
-
-
-def test_skipped_steps_are_counted_and_the_rest_goes_on(config, tmp_path, monkeypatch):
-    original = step.parallel_train_step
-
-    def with_overflow(**options):
-        loss = options.pop("loss")
-        # Black LR patches: see the batches below.
-        return original(loss=lambda sr, hr: loss(sr, hr) / jnp.where(hr.max() == 0, 0.0, 1.0), **options)
-
-    def batches(pairs, *, start, batch_size, patch_size, **options):
-        for i in range(start, 100):
-            lr = np.full((batch_size, patch_size, patch_size, 3), 100, np.uint8)
-            hr = np.full((batch_size, 2 * patch_size, 2 * patch_size, 3), 0 if i == 3 else 90, np.uint8)
-            yield {"lr": lr, "hr": hr}
-
-    monkeypatch.setattr(step, "parallel_train_step", with_overflow)
-    monkeypatch.setattr(loop, "training_batches", batches)
-    assert train_and_evaluate(config, tmp_path) == 0
-    points = read_points(tmp_path)
-    assert [value for _, value in points["train/skipped"]] == [0, 0, 0, 1, 1, 1]
-    rates = [value for _, value in points["train/learning_rate"]]
-    schedule = optim.learning_rate_schedule("cosine", learning_rate=3e-3, steps=6, warmup_steps=2)
-    # the optimiser has not counted the step that was skipped
-    np.testing.assert_allclose(rates[4:], [float(schedule(3)), float(schedule(4))], rtol=1e-6)
-
-
-@pytest.mark.ci
-def test_other_training_images_are_noticed(config, photos, tmp_path, monkeypatch, caplog):
-    mine = shutil.copytree(photos, tmp_path / "mine")
-    config.data.root = str(mine)
-    with monkeypatch.context() as patch:
-        stop_before_step(patch, 4, terminate)
-        assert train_and_evaluate(config, tmp_path / "run") == 143
-    warning = "the training images have changed since this run was stopped"
-    with monkeypatch.context() as patch:
-        stop_before_step(patch, 5, terminate)
-        assert train_and_evaluate(config, tmp_path / "run") == 143
-    assert warning not in caplog.messages
-    write_photo(mine / "photo0.png", seed=99)
-    assert train_and_evaluate(config, tmp_path / "run") == 0
-    assert caplog.messages.count(warning) == 1
 
 
 def test_workers_and_threads_end_whatever_happens(config, tmp_path, monkeypatch):
@@ -436,7 +152,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_with_room(config, finished,
         assert checkpoints.saved_steps(workdir) in ([2], [2, 3])
         (disk / "filler").unlink()
         assert train_and_evaluate(config, workdir) == 0
-        assert_same_bits(state_of(workdir), state_of(finished))
+        assert_same_state(state_of(workdir), state_of(finished))
     finally:
         subprocess.run(["umount", disk], check=True)
 

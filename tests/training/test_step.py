@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tests.numpy_wdsr import random_params
+from tests.training.trees import assert_close, assert_same_bits
 from wdsr_jax.image.resize import imresize
 from wdsr_jax.models import create_model
 from wdsr_jax.models.layers import Conv
@@ -69,16 +69,6 @@ def jitted(module, **options):
 def on_two_devices(module, **options):
     options = options_of(module, **options)
     return options["optimizer"], steps.parallel_train_step(**options)
-
-
-def assert_close(actual, expected, atol=1e-6):
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=atol, rtol=0), actual, expected)
-
-
-def assert_same_bits(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
 @pytest.mark.parametrize("grad_clip", [0.0, 0.01])
@@ -257,23 +247,6 @@ def test_batch_norm_moves_its_statistics_as_the_average_does():
         np.testing.assert_allclose(new.params["block_0"]["expand"][name], moved, atol=1e-6)
         averaged = initial + (1 - 0.1) * (moved - initial)  # the decay of step 0 is 1 / 10
         np.testing.assert_allclose(new.ema_params["block_0"]["expand"][name], averaged, atol=1e-6)
-
-
-def test_batch_norm_uses_the_batch_in_training_and_its_record_in_inference():
-    module, lr = NORMED["wdsr_b"], batch_of(0)["lr"].astype(np.float32) / 255
-    params = steps.init_params(module, 0)
-    train = jax.jit(lambda params: module.apply({"params": params}, lr, mutable=["batch_stats"]))
-    infer = jax.jit(lambda params: module.apply({"params": params}, lr))
-    trained, measured = train(params)
-    assert set(measured) == {"batch_stats"}
-    assert not np.allclose(trained, infer(params), atol=1e-3)
-    for _ in range(200):  # until the record is that of this batch
-        _, measured = train(params)
-        params = unflatten_dict(flatten_dict(params) | flatten_dict(measured["batch_stats"]))
-    np.testing.assert_allclose(infer(params), trained, atol=1e-5)
-    grads = jax.jit(jax.grad(lambda p: module.apply({"params": p}, lr).sum()))(params)
-    for name, grad in flatten_dict(grads).items():
-        assert np.any(grad) == (name[-1] not in ("mean", "var")), name
 
 
 def test_batch_norm_keeps_its_statistics_in_a_step_that_is_skipped():

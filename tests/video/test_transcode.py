@@ -1,8 +1,9 @@
-"""Videos, with small clips made here: times, copied streams, colours, orientation, damage, interruptions."""
+"""Videos, with small clips made here: times, copied streams, damage, interruptions."""
 
 import os
 import resource
 import signal
+import sys
 import threading
 import weakref
 from fractions import Fraction
@@ -11,126 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.video.clips import av, length, moving, packets, read_frames, times, twice, write_clip, yuv_frame
 from wdsr_jax.errors import UserError
 from wdsr_jax.video import transcode as video
 from wdsr_jax.video.transcode import upscale_video
 
-av = pytest.importorskip("av")
-
 CLIPS = Path(__file__).parents[3] / "shared/data/video"
-KR_KB = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}  # by H.273's number
-
-
-def twice(frame: np.ndarray) -> np.ndarray:
-    return frame.repeat(2, axis=0).repeat(2, axis=1)
-
-
-def yuv_frame(planes: list[np.ndarray], pix_fmt: str = "yuv420p"):
-    """A frame of three planes, (H, W) and two of chroma."""
-    frame = av.VideoFrame(planes[0].shape[1], planes[0].shape[0], pix_fmt)
-    for plane, values in zip(frame.planes, planes, strict=True):
-        rows = np.zeros((plane.height, plane.line_size // values.itemsize), values.dtype)
-        rows[:, : plane.width] = values
-        plane.update(rows.tobytes())
-    return frame
-
-
-def planes_of(frame) -> list[np.ndarray]:
-    return [
-        np.frombuffer(bytes(plane), np.uint8).reshape(plane.height, -1)[:, : plane.width].astype(float)
-        for plane in frame.planes
-    ]
-
-
-def moving(count: int, height: int = 48, width: int = 64) -> list:
-    """Frames with a gradient that moves."""
-    x, y = np.meshgrid(np.arange(width), np.arange(height))
-    grey = [np.full((height // 2, width // 2), 128, np.uint8)] * 2
-    return [yuv_frame([(60 + (x * 2 + y + 5 * i) % 120).astype(np.uint8), *grey]) for i in range(count)]
-
-
-def write_clip(
-    path,
-    frames,
-    pts=None,
-    time_base=Fraction(1, 25),
-    *,
-    codec="libx264",
-    crf=1,
-    audio=None,
-    srt=None,
-    matrix=2,
-    color_range=0,
-    primaries=2,
-    transfer=2,
-    aspect=None,
-    display=None,
-    options=None,
-):
-    """Encodes `frames`; `audio` is a codec for half a second of noise, `srt` a file of subtitles."""
-    frames = list(frames)
-    pts = list(range(len(frames))) if pts is None else pts
-    with av.open(str(path), "w", options=options or {}) as output:
-        stream = output.add_stream(codec, rate=25, options={"crf": str(crf)} if codec == "libx264" else {})
-        stream.width, stream.height = frames[0].width, frames[0].height
-        stream.pix_fmt = frames[0].format.name
-        context = stream.codec_context
-        context.flags |= av.codec.context.Flags.frame_duration
-        context.time_base, context.colorspace, context.color_range = time_base, matrix, color_range
-        context.color_primaries, context.color_trc = primaries, transfer
-        if aspect:
-            context.sample_aspect_ratio = aspect
-        if display:
-            stream.set_display_matrix(display)
-        sound = output.add_stream(audio, rate=48000, layout="mono") if audio else None
-        if srt:
-            text = av.open(str(srt))
-            subtitles = output.add_stream_from_template(text.streams[0])
-        for time, frame in zip(pts, frames, strict=True):
-            frame.pts, frame.time_base = time, time_base
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode())
-        if sound:
-            noise = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 24000)).astype(np.float32)
-            if "s16" in sound.codec_context.format.name:
-                noise = (noise * 32767).astype(np.int16)
-            frame = av.AudioFrame.from_ndarray(noise, format=sound.codec_context.format.name, layout="mono")
-            frame.sample_rate, frame.pts = 48000, 0
-            resampler = av.AudioResampler(
-                sound.codec_context.format, "mono", 48000, sound.codec_context.frame_size or 1024
-            )
-            for part in [*resampler.resample(frame), *resampler.resample(None), None]:
-                output.mux(sound.encode(part))
-        if srt:
-            for packet in text.demux():
-                if packet.dts is not None:
-                    packet.stream = subtitles
-                    output.mux(packet)
-            text.close()
-    return path
-
-
-def read_frames(path) -> list:
-    with av.open(str(path)) as clip:
-        return list(clip.decode(video=0))
-
-
-def times(path) -> list[Fraction]:
-    return [frame.pts * frame.time_base for frame in read_frames(path)]
-
-
-def length(path) -> Fraction:
-    with av.open(str(path)) as clip:
-        return clip.streams.video[0].duration * clip.streams.video[0].time_base
-
-
-def packets(path, kind) -> list[tuple]:
-    with av.open(str(path)) as clip:
-        return [
-            (bytes(p), p.pts * p.time_base, p.dts * p.time_base, p.duration * p.time_base)
-            for p in clip.demux(getattr(clip.streams, kind))
-            if p.dts is not None
-        ]
 
 
 def leftovers(folder) -> list[str]:
@@ -225,131 +112,6 @@ def test_subtitles_fonts_chapters_and_names_are_copied(tmp_path, caplog):
     assert len(packets(tmp_path / "out.mp4", "audio")) == len(packets(source, "audio"))
 
 
-def patches(matrix: int, full: bool) -> tuple[list[np.ndarray], np.ndarray]:
-    """Flat patches of 16 pixels: YCbCr planes (4:4:4, float), and RGB, by the matrix's definition."""
-    rgb = np.random.default_rng(3).integers(30, 226, (4, 6, 3)).repeat(16, 0).repeat(16, 1) / 255
-    kr, kb = KR_KB[matrix]
-    y = kr * rgb[..., 0] + (1 - kr - kb) * rgb[..., 1] + kb * rgb[..., 2]
-    cb, cr = (rgb[..., 2] - y) / (2 * (1 - kb)), (rgb[..., 0] - y) / (2 * (1 - kr))
-    if full:
-        return [255 * y, 128 + 255 * cb, 128 + 255 * cr], 255 * rgb
-    return [16 + 219 * y, 128 + 224 * cb, 128 + 224 * cr], 255 * rgb
-
-
-@pytest.mark.parametrize("bits", [8, 10])
-@pytest.mark.parametrize("full", [False, True])
-@pytest.mark.parametrize("matrix, primaries, transfer", [(1, 1, 1), (6, 6, 6), (5, 5, 6), (9, 9, 14)])
-def test_colours_are_those_of_the_streams_own_matrix_and_range(
-    tmp_path, matrix, primaries, transfer, full, bits
-):
-    planes, rgb = patches(matrix, full)
-    planes = [planes[0], planes[1][::2, ::2], planes[2][::2, ::2]]
-    dtype, pix_fmt, factor = (np.uint8, "yuv420p", 1) if bits == 8 else (np.uint16, "yuv420p10le", 4)
-    stored = [np.round(plane * factor).astype(dtype) for plane in planes]
-    source = write_clip(
-        tmp_path / "in.mp4",
-        [yuv_frame(stored, pix_fmt) for _ in range(3)],
-        matrix=matrix,
-        color_range=2 if full else 1,
-        primaries=primaries,
-        transfer=transfer,
-    )
-    seen = []
-    upscale_video(
-        source, tmp_path / "out.mp4", lambda frame: (seen.append(frame), twice(frame))[1], quality=97
-    )
-    middles = (slice(8, None, 16), slice(8, None, 16))
-    assert seen[0].dtype == np.uint8
-    np.testing.assert_allclose(seen[0][middles], rgb[middles], atol=3)
-    assert abs(seen[0][middles] - rgb[middles]).mean() < 1
-
-    result = read_frames(tmp_path / "out.mp4")[0]
-    assert (result.colorspace, result.color_range) == (matrix, 1)
-    assert (result.color_primaries, result.color_trc) == (primaries, transfer)
-    limited, _ = patches(matrix, False)
-    for got, want, step in zip(planes_of(result), limited, (32, 16, 16), strict=True):
-        difference = got[step // 2 :: step, step // 2 :: step] - want[8::16, 8::16]
-        assert abs(difference).max() < 4
-        assert abs(difference.mean()) < 0.7  # the mean colour is not shifted
-
-
-@pytest.mark.parametrize("width, matrix", [(96, 6), (1296, 1)])
-def test_colours_without_a_name_are_read_as_players_do(tmp_path, width, matrix):
-    flat = [
-        np.full((64, width), 120, np.uint8),
-        *[np.full((32, width // 2), v, np.uint8) for v in (100, 170)],
-    ]
-    source = write_clip(tmp_path / "in.mp4", [yuv_frame(flat)] * 2)
-    upscale_video(source, tmp_path / "out.mp4", lambda frame: frame)
-    result = read_frames(tmp_path / "out.mp4")[0]
-    assert result.colorspace == matrix
-    for got, want in zip(planes_of(result), (120, 100, 170), strict=True):
-        np.testing.assert_allclose(got, want, atol=1)
-
-
-def test_chroma_stays_where_it_was(tmp_path):
-    """In H.264 chroma sample i lies on luma column 2i, and between luma rows 2i and 2i + 1."""
-    for axis in (0, 1):
-        ramp = 70 + 3 * np.arange(32)
-        chroma = np.broadcast_to(ramp if axis else ramp[:, None], (32, 32)).astype(np.uint8)
-        planes = [np.full((64, 64), 128, np.uint8), chroma, np.full((32, 32), 128, np.uint8)]
-        source = write_clip(tmp_path / "in.mp4", [yuv_frame(planes)] * 2, matrix=1, color_range=1)
-        seen = []
-        upscale_video(source, tmp_path / "out.mp4", lambda f, s=seen: (s.append(f), f)[1], quality=97)
-        blue = seen[0].astype(float).mean(1 - axis)[:, 2]
-        # B - Y = 2 (1 - Kb) Cb, Y = (128 - 16) / 219
-        cb = 128 + 224 * (blue / 255 - 112 / 219) / (2 * (1 - 0.0722))
-        position = np.arange(64) / 2 - (0 if axis else 0.25)
-        inner = slice(8, 44)  # further on blue is clipped
-        assert abs((cb - (70 + 3 * position))[inner].mean()) < 0.25  # a quarter of a sample would be 0.75
-        got = planes_of(read_frames(tmp_path / "out.mp4")[0])[1].mean(1 - axis)
-        assert abs((got - ramp)[4:22].mean()) < 0.25
-
-
-def test_odd_sizes_are_made_even_by_repeating_the_edge(tmp_path):
-    planes = [np.random.default_rng(i).integers(100, 150, (21, 35), dtype=np.uint8) for i in range(3)]
-    source = write_clip(tmp_path / "in.mp4", [yuv_frame(planes, "yuv444p")] * 2)
-    upscale_video(source, tmp_path / "out.mp4", lambda frame: frame, quality=97)
-    y = planes_of(read_frames(tmp_path / "out.mp4")[0])[0]
-    assert y.shape == (22, 36)
-    np.testing.assert_allclose(y[21], y[20], atol=6)
-    np.testing.assert_allclose(y[:, 35], y[:, 34], atol=6)
-
-
-# (a b; c d) from stored to shown: x' = ax + cy, y' = bx + dy; the translation does not matter here.
-@pytest.mark.parametrize("a, b, c, d", [(s, 0, 0, t) for s in (1, -1) for t in (1, -1)])
-@pytest.mark.parametrize("turned", [False, True])
-def test_frames_are_stored_upright(tmp_path, a, b, c, d, turned):
-    if turned:
-        a, b, c, d = b, a, d, c
-    unit = 1 << 16
-    display = [a * unit, b * unit, 0, c * unit, d * unit, 0, 0, 0, 1 << 30]
-    grey = [np.full((24, 32), 128, np.uint8)] * 2
-    luma = np.zeros((48, 64), np.uint8)
-    luma[:24, :32], luma[:24, 32:], luma[24:, :32], luma[24:, 32:] = 40, 90, 140, 190
-    source = write_clip(
-        tmp_path / "in.mp4", [yuv_frame([luma, *grey])] * 2, display=display, aspect=Fraction(4, 3)
-    )
-    upscale_video(source, tmp_path / "out.mp4", twice)
-    result = read_frames(tmp_path / "out.mp4")[0]
-    y = planes_of(result)[0]
-    assert y.shape == ((128, 96) if turned else (96, 128))
-    assert result.rotation == 0
-    for row in (-1, 1):  # the middles of the quarters, seen from the centre
-        for column in (-1, 1):
-            shown_x, shown_y = a * column + c * row, b * column + d * row
-            got = y[y.shape[0] * (2 + shown_y) // 4, y.shape[1] * (2 + shown_x) // 4]
-            assert abs(got - luma[24 + 12 * row, 32 + 16 * column]) < 4
-    with av.open(str(tmp_path / "out.mp4")) as clip:
-        aspect = Fraction(3, 4) if turned else Fraction(4, 3)
-        assert clip.streams.video[0].sample_aspect_ratio == aspect
-    if not any((b, c)) or (a, d, b) == (0, 0, -c):  # a rotation: what PyAV says of it, counterclockwise
-        stored = read_frames(source)[0]
-        if a * d - b * c == 1:
-            shown = np.rot90(planes_of(stored)[0], stored.rotation // 90)
-            np.testing.assert_allclose(y[::2, ::2], shown, atol=6)
-
-
 def test_frames_are_not_gathered_in_memory(tmp_path):
     alive, most = [], []
 
@@ -364,10 +126,11 @@ def test_frames_are_not_gathered_in_memory(tmp_path):
     assert len(most) == 60
 
 
-def test_progress_counts_the_frames(tmp_path, capsys):
+def test_progress_counts_the_frames(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda _: True)
     upscale_video(write_clip(tmp_path / "in.mp4", moving(6)), tmp_path / "out.mp4", twice)
     assert "in.mp4" in (bar := capsys.readouterr().err)
-    assert "/6 [" in bar
+    assert "/6 frames [" in bar
 
 
 def test_quality_is_the_size_of_the_file(tmp_path):

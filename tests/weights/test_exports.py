@@ -14,18 +14,16 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests import numpy_wdsr
-from tests.numpy_wdsr import random_params
+from tests.weights.networks import network, noise, run_onnx, write_weights
 from wdsr_jax.data.sample import sample_files
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
 from wdsr_jax.image.pixels import to_float
-from wdsr_jax.models import create_model
 from wdsr_jax.weights.conversion import convert
 from wdsr_jax.weights.exports import export, to_onnx, to_stablehlo
-from wdsr_jax.weights.store import load_pretrained, save_weights
+from wdsr_jax.weights.store import load_pretrained
 
 SIZES = [(1, 1, 1), (3, 5, 7), (1, 12, 4)]  # of LR: batch, height, width
-TINY = dict(filters=5, blocks=2, expansion=2, res_scale=0.3)
 NETWORKS = [
     dict(name="wdsr_a", scale=2),
     dict(name="wdsr_a", scale=3),
@@ -36,31 +34,6 @@ NETWORKS = [
 OTHERS = [dict(name="wdsr_a", scale=4), dict(name="wdsr_b", scale=2), dict(name="wdsr_b", scale=3)]
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
-
-
-@pytest.fixture
-def onnx():
-    pytest.importorskip("onnxruntime", reason="needs the extra export")
-    return pytest.importorskip("onnx", reason="needs the extra export")
-
-
-def network(**config):
-    module = create_model(TINY | config)
-    return module, random_params(module)
-
-
-def noise(*shape):
-    return np.random.default_rng(0).uniform(size=shape).astype(np.float32)
-
-
-def run_onnx(model, lr):
-    """The output for (B, H, W, 3), as (B, H', W', C)."""
-    import onnxruntime
-
-    data = model if isinstance(model, bytes) else model.SerializeToString()
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    (sr,) = session.run(["sr"], {"lr": lr.transpose(0, 3, 1, 2)})
-    return sr.transpose(0, 2, 3, 1)
 
 
 # --- StableHLO ------------------------------------------------------------------------------------
@@ -206,18 +179,7 @@ def test_a_model_that_computes_something_else_is_refused(onnx, monkeypatch):
         to_onnx(*network(name="wdsr_a", scale=2), "m")
 
 
-# --- files ----------------------------------------------------------------------------------------
-
-
-def write_weights(folder):
-    """A weights file, one with NaN, one that is none, and a workdir."""
-    config = TINY | dict(name="wdsr_a", scale=2)
-    _, params = network(**config)
-    (folder / "run").mkdir()
-    save_weights(folder / "a.b.safetensors", config, params)
-    save_weights(folder / "run/model.safetensors", config, params)
-    save_weights(folder / "nan.safetensors", config, jax.tree.map(lambda x: np.full_like(x, np.nan), params))
-    (folder / "text.safetensors").write_text("weights")
+# --- files ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.weights.test_exports import noise, run_onnx
+from tests.weights.networks import noise, run_onnx
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.layers import pixel_shuffle
 

@@ -17,21 +17,12 @@ from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.weights.networks import CONFIG, params_like
 from wdsr_jax.errors import UserError
 from wdsr_jax.models import create_model
 from wdsr_jax.models.layers import pixel_shuffle
 from wdsr_jax.weights import files
 from wdsr_jax.weights.store import list_pretrained, load_between, load_pretrained, save_weights, start_from
-
-CONFIG = dict(name="wdsr_a", scale=2, filters=4, blocks=1, expansion=2)
-
-
-def params_like(seed=0, **fields):
-    """Random parameters of the network of CONFIG and `fields`."""
-    module = create_model(CONFIG | fields)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), shapes)
 
 
 def assert_same_bits(actual, expected):

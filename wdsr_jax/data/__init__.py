@@ -1,14 +1,13 @@
 """Training and evaluation data."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wdsr_jax.data.dataset import Images, PairedDataset, dataset_from_images, drop_small
-from wdsr_jax.data.degradation import parse_degradation
-from wdsr_jax.data.folders import load_folders
-from wdsr_jax.data.sample import load_sample
+from wdsr_jax.data.settings import parse_degradation
 from wdsr_jax.errors import UserError
 
-__all__ = ["Images", "PairedDataset", "load_data"]
+if TYPE_CHECKING:
+    from wdsr_jax.data.dataset import PairedDataset
 
 
 def load_data(
@@ -21,7 +20,7 @@ def load_data(
     cache_dir: str | Path | None = None,
     patch_size: int = 1,
     degradation: str = "",
-) -> tuple[PairedDataset, PairedDataset]:
+) -> tuple["PairedDataset", "PairedDataset"]:
     """Decodes (or finds in the cache) the images of a source and pairs LR with HR.
 
     Args:
@@ -43,6 +42,11 @@ def load_data(
         UserError: an unknown source or degradation; data that is missing, broken, too small, or does not
             fit; a cache that cannot be written.
     """
+    # Here, so that the settings of a degradation are read without NumPy.
+    from wdsr_jax.data.dataset import dataset_from_images, drop_small
+    from wdsr_jax.data.folders import load_folders
+    from wdsr_jax.data.sample import load_sample
+
     makes_lr = parse_degradation(degradation) if degradation else None
     if source == "sample":
         train, val = load_sample(scale, cache_dir, makes_lr)

@@ -10,8 +10,9 @@ import numpy as np
 from absl import logging
 
 from wdsr_jax.data.cache import ImageCache, build_cache, content_key, hash_files
-from wdsr_jax.data.degradation import DEGRADATION_VERSION, Degradation, degrade
+from wdsr_jax.data.degradation import DEGRADATION_VERSION, degrade
 from wdsr_jax.data.names import PairFiles, check_sizes
+from wdsr_jax.data.settings import Degradation
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
 from wdsr_jax.image.resize import imresize

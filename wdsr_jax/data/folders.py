@@ -7,8 +7,8 @@ from pathlib import Path
 from absl import logging
 
 from wdsr_jax.data.dataset import PairedDataset, dataset_from_files
-from wdsr_jax.data.degradation import Degradation
 from wdsr_jax.data.names import PairFiles, find_pairs
+from wdsr_jax.data.settings import Degradation
 from wdsr_jax.errors import UserError
 
 _VALID_FOLDER = re.compile(r"(^|_)val(id|idation)?(_|$)", re.IGNORECASE)  # as in DIV2K_valid_HR

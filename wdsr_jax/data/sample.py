@@ -14,8 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from wdsr_jax.data.dataset import PairedDataset, dataset_from_files
-from wdsr_jax.data.degradation import Degradation
 from wdsr_jax.data.names import PairFiles
+from wdsr_jax.data.settings import Degradation
 from wdsr_jax.errors import UserError
 
 TRAINING = (

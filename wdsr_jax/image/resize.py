@@ -1,4 +1,4 @@
-"""Bicubic resizing exactly as MATLAB's `imresize`, in NumPy and as a differentiable JAX function.
+"""Bicubic resizing exactly as MATLAB's `imresize`, in NumPy; `resize_jax` has it as a JAX function.
 
 The LR images of DIV2K, Set5, Set14, B100 and Urban100 were made by MATLAB, and a network trained on LR of
 another resizer loses tenths of a dB on them. MATLAB's rules: the cubic of Keys (1981) with a = -0.5; when
@@ -6,27 +6,24 @@ shrinking, the kernel stretched by 1/scale against aliasing; weights divided by 
 columns; uint8 images rounded (half up) and clipped after EACH of the two passes.
 
 Output sample i lies at u = (i + 1/2) / scale - 1/2 of the input. For scale = num/den, samples i and i + num
-have the same weights and sources that lie den apart: `_phases` computes the num different rows of weights,
+have the same weights and sources that lie den apart: `phases_of` computes the num different rows of weights,
 and a pass is a sum of strided slices, one a tap.
 """
 
 import math
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Float, Shaped
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 # NumPy's name of each border rule; older MATLAB replicates, newer MATLAB mirrors.
-_PAD_MODES: dict[str, Any] = {"replicate": "edge", "symmetric": "symmetric"}
+PAD_MODES: dict[str, Any] = {"replicate": "edge", "symmetric": "symmetric"}
 _BLOCK = 1 << 17  # source elements worked on at once: they stay in the processor's cache
-_MAX_UNROLLED = 16  # phases written out as slices in JAX; a scale with more takes a matrix product
 
 
 def imresize(image: np.ndarray, scale: int | float | Fraction, *, border: str = "replicate") -> np.ndarray:
@@ -54,8 +51,8 @@ def imresize(image: np.ndarray, scale: int | float | Fraction, *, border: str = 
         raise ValueError(f"image must be (H, W) or (H, W, C) and not empty, got shape {image.shape}")
     if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
         raise ValueError(f"image must be uint8 or float, got {image.dtype}")
-    scale = _fraction(scale)
-    _check_border(border)
+    scale = fraction_of(scale)
+    check_border(border)
     result = image if image.dtype == np.uint8 else image.astype(np.float64)
     height, width = image.shape[:2]
     rest = image.shape[2:]
@@ -66,37 +63,6 @@ def imresize(image: np.ndarray, scale: int | float | Fraction, *, border: str = 
     result = _resize_rows(result.reshape(width, -1), scale, border)  # (w, h * C)
     result = np.swapaxes(result.reshape(-1, rows, *rest), 0, 1)  # (h, w, C)
     return np.ascontiguousarray(result, dtype=image.dtype)
-
-
-@partial(jax.jit, static_argnames=("scale", "border"))
-def imresize_jax(
-    image: jax.Array, scale: int | float | Fraction, *, border: str = "replicate"
-) -> Float[Array, "... H W C"]:
-    """`imresize` for float images as a JAX function: linear, differentiable, jitted.
-
-    Args:
-        image: float (..., H, W, C), any range.
-        scale: as for `imresize`; static.
-        border: as for `imresize`; static.
-
-    Returns:
-        (..., ceil(scale * H), ceil(scale * W), C), dtype of `image`, neither rounded nor clipped. Computed
-        in the image's precision, float32 at least.
-
-    Raises:
-        ValueError: an image that is not float or has fewer than 3 axes, an unknown border, a bad scale.
-    """
-    image = jnp.asarray(image)
-    if image.ndim < 3 or 0 in image.shape[-3:]:
-        raise ValueError(f"image must be (..., H, W, C) and not empty, got shape {image.shape}")
-    if not jnp.issubdtype(image.dtype, jnp.floating):
-        raise ValueError(f"image must be float, got {image.dtype}")
-    scale = _fraction(scale)
-    _check_border(border)
-    result = image.astype(jnp.float64 if image.dtype == jnp.float64 else jnp.float32)
-    for axis in (image.ndim - 3, image.ndim - 2):
-        result = _resize_axis_jax(result, axis, scale, border)
-    return result.astype(image.dtype)
 
 
 def resize_matrix(length: int, scale: int | float | Fraction, *, border: str = "replicate") -> "csr_array":
@@ -112,12 +78,12 @@ def resize_matrix(length: int, scale: int | float | Fraction, *, border: str = "
     """
     import scipy.sparse  # here, since importing it takes a tenth of a second and few need it
 
-    scale = _fraction(scale)
-    out_length = _out_length(length, scale)
-    phases = _phases(scale, out_length)
+    scale = fraction_of(scale)
+    out_length = out_length_of(length, scale)
+    phases = phases_of(scale, out_length)
     period, step = len(phases), scale.denominator
-    before, after = _padding(phases, scale, -(-out_length // period), length)
-    sources = np.pad(np.arange(length), (before, after), mode=_PAD_MODES[border])
+    before, after = padding_of(phases, scale, -(-out_length // period), length)
+    sources = np.pad(np.arange(length), (before, after), mode=PAD_MODES[border])
     entries = [
         (weight, row, sources[start + before + row // period * step + offset])
         for row in range(out_length)
@@ -128,8 +94,8 @@ def resize_matrix(length: int, scale: int | float | Fraction, *, border: str = "
     return scipy.sparse.coo_array((weights, (rows, columns)), (out_length, length)).tocsr()  # adds up doubles
 
 
-def _fraction(scale: int | float | Fraction) -> Fraction:
-    """The factor as a fraction: 1/3 in floating point is meant to be a third."""
+def fraction_of(scale: int | float | Fraction) -> Fraction:
+    """The factor as a fraction: 1/3 in floating point is meant to be a third. ValueError if not positive."""
     if not math.isfinite(scale) or scale <= 0:
         raise ValueError(f"scale must be positive, got {scale}")
     exact = scale if isinstance(scale, Fraction) else Fraction(float(scale))
@@ -137,9 +103,10 @@ def _fraction(scale: int | float | Fraction) -> Fraction:
     return near if abs(near - exact) <= exact * Fraction(1, 10**9) else exact
 
 
-def _check_border(border: str) -> None:
-    if border not in _PAD_MODES:
-        raise ValueError(f"border must be one of {', '.join(_PAD_MODES)}, got {border!r}")
+def check_border(border: str) -> None:
+    """Raises ValueError where there is no such border rule."""
+    if border not in PAD_MODES:
+        raise ValueError(f"border must be one of {', '.join(PAD_MODES)}, got {border!r}")
 
 
 def _cubic(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -151,7 +118,7 @@ def _cubic(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 @lru_cache(maxsize=64)
-def _phases(scale: Fraction, out_length: int) -> tuple[tuple[int, tuple[float, ...]], ...]:
+def phases_of(scale: Fraction, out_length: int) -> tuple[tuple[int, tuple[float, ...]], ...]:
     """(first source, weights) of output samples 0 .. num-1, or of all of them where they are fewer."""
     stretch = min(float(scale), 1.0)  # below 1: against aliasing
     support = 4 / stretch
@@ -166,11 +133,12 @@ def _phases(scale: Fraction, out_length: int) -> tuple[tuple[int, tuple[float, .
     return tuple(phases)
 
 
-def _out_length(length: int, scale: Fraction) -> int:
-    return -(-length * scale.numerator // scale.denominator)  # ceil, of a size that is symbolic, too
+def out_length_of(length: int, scale: Fraction) -> int:
+    """How many samples an axis of `length` becomes: ceil(scale * length), of a symbolic length, too."""
+    return -(-length * scale.numerator // scale.denominator)
 
 
-def _padding(phases, scale: Fraction, periods: int, length: int) -> tuple[int, int]:
+def padding_of(phases, scale: Fraction, periods: int, length: int) -> tuple[int, int]:
     """How many samples the taps of `periods` periods reach beyond both ends of an axis."""
     first = min(start for start, _ in phases)
     last = max(start + len(weights) - 1 for start, weights in phases) + (periods - 1) * scale.denominator
@@ -190,12 +158,12 @@ def _resize_rows(
 ) -> Shaped[np.ndarray, "m columns"]:
     """Resizes axis 0 of (n, m), uint8 (rounded and clipped) or float64."""
     length, columns = x.shape
-    out_length = _out_length(length, scale)
-    phases = _phases(scale, out_length)
+    out_length = out_length_of(length, scale)
+    phases = phases_of(scale, out_length)
     period, step = len(phases), scale.denominator
     periods = -(-out_length // period)
-    before, after = _padding(phases, scale, periods, length)
-    sources = np.pad(np.arange(length), (before, after), mode=_PAD_MODES[border])
+    before, after = padding_of(phases, scale, periods, length)
+    sources = np.pad(np.arange(length), (before, after), mode=PAD_MODES[border])
     is_uint8 = x.dtype == np.uint8
     dtype = np.float32 if is_uint8 and _exact_in_float32(phases) else np.float64
     result = np.empty((periods * period, columns), x.dtype)
@@ -215,28 +183,3 @@ def _resize_rows(
                 np.clip(np.floor(total, out=total), 0, 255, out=total)
             result[begin * period + i : (begin + count) * period : period] = total
     return result[:out_length]
-
-
-def _resize_axis_jax(x: jax.Array, axis: int, scale: Fraction, border: str) -> jax.Array:
-    length = x.shape[axis]
-    out_length = _out_length(length, scale)
-    phases = _phases(scale, out_length)
-    period, step = len(phases), scale.denominator
-    periods = -(-out_length // period)
-    before, after = _padding(phases, scale, periods, length)
-    if period > _MAX_UNROLLED:
-        matrix = resize_matrix(length, scale, border=border).toarray()
-        moved = jnp.tensordot(jnp.asarray(matrix, x.dtype), x, (1, axis), precision=jax.lax.Precision.HIGHEST)
-        return jnp.moveaxis(moved, 0, axis)
-    widths = [(before, after) if a == axis else (0, 0) for a in range(x.ndim)]
-    padded = jnp.pad(x, widths, mode=_PAD_MODES[border])
-    rows = []
-    for start, weights in phases:
-        total = 0.0
-        for offset, weight in enumerate(weights, start=start + before):
-            stop = offset + (periods - 1) * step + 1
-            total = total + weight * jax.lax.slice_in_dim(padded, offset, stop, step, axis)
-        rows.append(total)
-    shape = (*x.shape[:axis], periods * period, *x.shape[axis + 1 :])
-    interleaved = jnp.stack(rows, axis + 1).reshape(shape)  # (.., periods, period, ..) -> (.., n, ..)
-    return jax.lax.slice_in_dim(interleaved, 0, out_length, axis=axis)

@@ -11,7 +11,7 @@ get each image whole and at its own size: one compilation a size, and memory tha
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -41,13 +41,17 @@ _MEMORY_SHARE = 0.4
 _MAX_PIXELS = 1 << 19
 
 
-class _Tiling(NamedTuple):
-    """How an image is cut.
+# LR pixels that a CPU computes in the time of a compilation, roughly: some 3 seconds for WDSR-A.
+_COMPILATION = 1 << 17
+
+
+class Tiling(NamedTuple):
+    """How images are cut: one program, compiled once.
 
     Attributes:
         shape: (H, W) of the tiles.
         batch: how many are computed at once, over all devices.
-        filled: whether every window of the image has that shape.
+        filled: whether every window of an image has that shape.
     """
 
     shape: tuple[int, int]
@@ -63,6 +67,7 @@ def upscale(
     tile: int | None = None,
     ensemble: bool = False,
     on_pixels: Callable[[int], Any] | None = None,
+    tilings: Sequence[Tiling] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W 3"] | Float32[np.ndarray, "H W 3"]:
     """Upscales one image by the network's scale, in tiles that give what the whole image would.
 
@@ -77,6 +82,7 @@ def upscale(
         ensemble: whether to average over the 8 symmetries of the square ("self-ensemble", EDSR,
             arXiv:1707.02921, section 3.4): 8 times the work.
         on_pixels: is called with the number of LR pixels done since the last call, for a progress bar.
+        tilings: of `plan_tilings`, for one image of many; None: what suits this one best.
 
     Returns:
         (H * scale, W * scale, 3): uint8 for uint8, uint16 for uint16, rounded and clipped; else float32,
@@ -92,7 +98,8 @@ def upscale(
     scale, local = module.scale, module.radius is not None
     module, params = fold_for_inference(module, params)
     if local:
-        tiling = _tiles_that_fit(module, params, (height, width), tile, square=ensemble)
+        tiling = _best_of(tilings or (), module, params, (height, width))
+        tiling = tiling or _tiles_that_fit(module, params, (height, width), tile, square=ensemble)
     else:
         tiling = _whole_image(module, params, (height, width), tile)
     rows, columns = (
@@ -124,6 +131,85 @@ def upscale(
     return result
 
 
+def plan_tilings(
+    module: nn.Module,
+    sizes: Sequence[tuple[int, int]],
+    *,
+    tile: int | None = None,
+    ensemble: bool = False,
+    most: int = 3,
+) -> list[Tiling] | None:
+    """The few tilings for many images, for `upscale`: each is a compilation.
+
+    They are added one by one, as long as one saves more work than its compilation is.
+
+    Args:
+        module: a network.
+        sizes: (H, W) of each image.
+        tile: see `upscale`.
+        ensemble: see `upscale`.
+        most: how many there may be.
+
+    Returns:
+        At most `most`; None for a network without a radius, which needs one for each size.
+    """
+    radius = module.radius
+    if radius is None:
+        return None
+    candidates = {
+        Tiling(*_choose_tiles(size, radius, room, tile, ensemble), filled=False)
+        for size in set(sizes)
+        for room in (_MAX_PIXELS, _MAX_PIXELS // 8, _MAX_PIXELS // 64)
+    }
+    work = {tiling: _work(tiling.shape, np.asarray(sizes), radius) for tiling in sorted(candidates)}
+    chosen: list[Tiling] = []
+    least = np.full(len(sizes), np.inf)
+    while len(chosen) < most:
+        best = min(work, key=lambda tiling: np.minimum(least, work[tiling]).sum())
+        after = np.minimum(least, work[best])
+        if chosen and least.sum() - after.sum() <= _COMPILATION:
+            break
+        chosen, least = [*chosen, best], after
+    # Where all images are larger than a tile, no masks are needed.
+    return [
+        tiling._replace(filled=all(tiling.shape[0] <= h and tiling.shape[1] <= w for h, w in sizes))
+        for tiling in chosen
+    ]
+
+
+def _best_of(
+    tilings: Sequence[Tiling], module: nn.Module, params: Any, size: tuple[int, int]
+) -> Tiling | None:
+    """The tiling with the least work for an image of `size`; None where none suits it or the memory."""
+    work = {
+        tiling: _work(tiling.shape, np.asarray([size]), module.radius).item()
+        for tiling in tilings
+        if not tiling.filled or (tiling.shape[0] <= size[0] and tiling.shape[1] <= size[1])
+    }
+    best = min(work, key=lambda tiling: work[tiling], default=None)
+    if best is None or work[best] == np.inf:
+        return None
+    program = compile_network(module, params, (best.batch, *best.shape), filled=best.filled)
+    return best if memory_needed(program) <= _MEMORY_SHARE * device_memory() else None
+
+
+def _work(shape: tuple[int, int], sizes: np.ndarray, radius: int) -> np.ndarray:
+    """LR pixels that are computed for images in tiles of `shape` (H, W), see `_windows`.
+
+    Args:
+        shape: of the tiles.
+        sizes: int (N, 2), height and width of each image.
+        radius: of the network.
+
+    Returns:
+        Float (N,); infinity where tiles are too small to have a part that is kept.
+    """
+    sides = np.asarray(shape)
+    kept = sides - 2 * radius
+    more = np.where(kept > 0, np.ceil((sizes - sides) / np.maximum(kept, 1)), np.inf)
+    return np.where(sizes <= sides, 1, 1 + more).prod(axis=1) * sides.prod()
+
+
 def _checked(image: np.ndarray | jax.Array) -> np.ndarray:
     """The image as an array of NumPy; ValueError where it is none that can be upscaled."""
     image = np.asarray(image)
@@ -134,7 +220,7 @@ def _checked(image: np.ndarray | jax.Array) -> np.ndarray:
     return image
 
 
-def _tile_batches(pieces: Iterable[np.ndarray], tiling: _Tiling) -> Iterator[Batch]:
+def _tile_batches(pieces: Iterable[np.ndarray], tiling: Tiling) -> Iterator[Batch]:
     pieces = iter(pieces)
     while chunk := list(itertools.islice(pieces, tiling.batch)):
         yield Batch(chunk, tiling.shape, tiling.filled)
@@ -165,7 +251,7 @@ def _windows(length: int, side: int, radius: int) -> list[tuple[range, range]]:
 
 def _tiles_that_fit(
     module: nn.Module, params: Any, size: tuple[int, int], tile: int | None, square: bool
-) -> _Tiling:
+) -> Tiling:
     """The tiles for an image of `size`, whose program is compiled then and takes its share of the memory.
 
     The program is the one that the tiles are computed by. Only where it takes more than its share, another
@@ -177,7 +263,7 @@ def _tiles_that_fit(
     room, tried = _MAX_PIXELS, None
     while True:
         shape, batch = _choose_tiles(size, module.radius, room, tile, square)
-        tiling = _Tiling(shape, batch, filled=shape[0] <= size[0] and shape[1] <= size[1])
+        tiling = Tiling(shape, batch, filled=shape[0] <= size[0] and shape[1] <= size[1])
         program = compile_network(module, params, (batch, *shape), filled=tiling.filled)
         needed = memory_needed(program)
         if needed <= free or tiling == tried:  # or no smaller tile is left
@@ -199,11 +285,11 @@ def _choose_tiles(
         fitting = [side for side in TILE_SIDES if side > 2 * radius or side >= length]
         return [side for side in fitting if tile is None or length <= side] or [tile or TILE_SIDES[-1]]
 
-    def cost(shape: tuple[int, int]) -> tuple[bool, int, int]:
-        tiles = [len(_windows(length, side, radius)) for length, side in zip(size, shape, strict=True)]
+    def cost(shape: tuple[int, int]) -> tuple[bool, float, int]:
         area = shape[0] * shape[1]
         # Where nothing fits, the smallest; where the work is equal, fewer and larger tiles.
-        return area > room, area if area > room else tiles[0] * tiles[1] * area, -area
+        work = _work(shape, np.asarray([size]), radius).item()
+        return area > room, float(area) if area > room else work, -area
 
     if square:  # a side that suits the longer axis suits the other
         shapes = [(side, side) for side in sides(max(size))]
@@ -219,7 +305,7 @@ def _choose_tiles(
     return shape, devices * min(fit, -(-count // devices))
 
 
-def _whole_image(module: nn.Module, params: Any, size: tuple[int, int], tile: int | None) -> _Tiling:
+def _whole_image(module: nn.Module, params: Any, size: tuple[int, int], tile: int | None) -> Tiling:
     """One tile, the image itself, for a network that needs the whole image; its program is compiled then."""
     if tile is not None:
         raise ValueError("this network takes means over the whole image: it cannot work in tiles")
@@ -230,4 +316,4 @@ def _whole_image(module: nn.Module, params: Any, size: tuple[int, int], tile: in
             f"an image of {size[1]} x {size[0]} pixels needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB "
             "are free; the network takes means over the whole image and cannot work in tiles: make it smaller"
         )
-    return _Tiling(size, devices, filled=True)
+    return Tiling(size, devices, filled=True)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from wdsr_jax.image.resize import imresize_jax
+from wdsr_jax.image.resize_jax import imresize_jax
 from wdsr_jax.models.convolution import AnyArray
 from wdsr_jax.models.layers import Conv
 

@@ -5,40 +5,47 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
-from tqdm import tqdm
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.pixels import to_float, to_uint8
+from wdsr_jax.inference.tiles import Tiling, plan_tilings
 from wdsr_jax.photo.compare import comparison_page
 from wdsr_jax.photo.formats import OUTPUT_FORMATS, check_size, format_of
-from wdsr_jax.photo.jobs import Job
+from wdsr_jax.photo.jobs import Job, Plan, some_names
 from wdsr_jax.photo.network import choose_network, load_network
 from wdsr_jax.photo.photos import Photo, encode_photo, read_photo, write_photo
-from wdsr_jax.photo.upscaling import bytes_needed, target_size, upscale_photo
+from wdsr_jax.photo.record import add_to_record
+from wdsr_jax.photo.sizes import target_size
+from wdsr_jax.photo.upscaling import bytes_needed, upscale_photo
 from wdsr_jax.system.compilation import enable_compilation_cache
+from wdsr_jax.system.console import Progress
 from wdsr_jax.system.files import path_errors
 from wdsr_jax.system.memory import host_memory
 from wdsr_jax.video.formats import is_video
 from wdsr_jax.video.transcode import upscale_video
 
 OnPixels = Callable[[float], Any]  # called with the count of LR pixels that are done
+Lost = dict[str, list[Path]]  # what results do not keep, and of which files
+_LONG = 600  # seconds, from which on it is said what would be faster
 
 
-def upscale_files(jobs: list[Job], args: argparse.Namespace) -> int:
+def upscale_files(plan: Plan, args: argparse.Namespace) -> int:
     """Upscales each file; one that fails is named, again at the end, and the others are done.
 
     Args:
-        jobs: see `jobs.find_jobs`.
+        plan: see `jobs.find_jobs`.
         args: see `command.parse_arguments`.
 
     Returns:
-        Exit code: 0, or 1 where a file failed.
+        Exit code: 0, or 1 where a file failed, or a folder has pictures of a kind that is not read.
 
     Raises:
         UserError: the model or the page cannot be used, or the only file fails.
@@ -46,34 +53,93 @@ def upscale_files(jobs: list[Job], args: argparse.Namespace) -> int:
     enable_compilation_cache()
     if args.model:
         load_network(args.model, args.perceptual)  # a mistake in it is named once, not for each file
-    todo = [job for job in jobs if args.overwrite or not job.target.exists()]
-    if len(todo) < len(jobs):
-        logging.info("%d of %d are there already (--overwrite redoes them)", len(jobs) - len(todo), len(jobs))
-        if args.compare:
-            logging.info("%s will show only what is upscaled now", args.compare)
-    failed = []
+    jobs = _with_megapixels(plan.jobs)
+    failed, lost = [source for source, _ in plan.failures], Lost()
+    _report_plan(plan, args)
+    tilings = _tilings(plan.jobs, args)
     with contextlib.ExitStack() as stack:
         compare = stack.enter_context(comparison_page(args.compare)) if args.compare else None
-        bar = stack.enter_context(_progress(sum(map(_megapixels, todo))))
-        for i, job in enumerate(todo, start=1):
-            bar.set_description(f"{i}/{len(todo)} {job.source.name}")
-            before = bar.n
+        bar = stack.enter_context(Progress(sum(megapixels for _, megapixels in jobs), "MP", digits=2))
+        on_pixels = _paced(bar)
+        for i, (job, megapixels) in enumerate(jobs, start=1):
+            bar.describe(f"{i}/{len(jobs)} {job.source.name}")
+            before = bar.done
             try:
                 _make_folder(job.target.parent)
                 if is_video(job.source):
-                    _upscale_video(job, args)
+                    losses = _upscale_video(job, args)
                 else:
-                    _upscale_photo(job, args, bar, compare)
+                    losses = _upscale_photo(job, args, tilings, on_pixels, compare)
+                for loss in losses:
+                    lost.setdefault(loss, []).append(job.source)
+                add_to_record(job.target, job.entry)
             except UserError as error:
-                if len(jobs) == 1:
+                if _is_alone(plan):
                     raise
                 logging.warning("%s", error)
-                failed.append(str(job.source))
-                bar.total -= _megapixels(job) - (bar.n - before)
-    logging.info("%d enlarged, into %s", len(todo) - len(failed), args.out)
+                failed.append(job.source)
+            except Exception as error:  # a fault of this program or of a library costs one file, not a night
+                if _is_alone(plan):
+                    raise
+                logging.warning("%s: failed (%s: %s)", job.source, type(error).__name__, error)
+                failed.append(job.source)
+            bar.total = (
+                (bar.total or 0) + bar.done - before - megapixels
+            )  # the size was a guess, or the file failed
+    count = len(plan.failures) + len(jobs) - len(failed)
+    where = args.out or some_names(_places(plan.jobs))
+    logging.info("%d enlarged%s", count, f", into {where}" if where else "")
+    return _report_end(plan, failed, lost)
+
+
+def _is_alone(plan: Plan) -> bool:
+    """Whether one file is all that there is."""
+    return len(plan.jobs) == 1 and not (plan.done or plan.failures or plan.left_out)
+
+
+def _places(jobs: list[Job]) -> list[Path]:
+    """The file of a single result, or the folders of several."""
+    return [jobs[0].target] if len(jobs) == 1 else sorted({job.target.parent for job in jobs})
+
+
+def _report_plan(plan: Plan, args: argparse.Namespace) -> None:
+    """Says before the work what it is, what is done already, and what cannot be done."""
+    for source, reason in plan.failures:
+        logging.warning("%s: %s", source, reason)
+    if plan.done:
+        total = len(plan.jobs) + len(plan.done)
+        logging.info("%d of %d there already (--overwrite redoes them)", len(plan.done), total)
+        if args.compare:
+            logging.info("%s will show only what is upscaled now", args.compare)
+    if plan.own:
+        logging.info("results of earlier runs are not enlarged again: %s", some_names(plan.own))
+    videos = sum(is_video(job.source) for job in plan.jobs)
+    photographs = len(plan.jobs) - videos
+    if len(plan.jobs) > 1:
+        megapixels = sum(value for _, value in _with_megapixels(plan.jobs))
+        words = [f"{photographs} photographs of {megapixels:.3g} megapixels"] * bool(photographs)
+        logging.info("%s", " and ".join(words + [f"{videos} videos"] * bool(videos)))
+
+
+def _report_end(plan: Plan, failed: list[Path], lost: Lost) -> int:
+    """Says at the end what was lost, left out, and what failed.
+
+    Returns:
+        The exit code.
+    """
+    for loss, sources in lost.items():
+        logging.warning("not kept: %s (%d: %s)", loss, len(sources), some_names(sources))
+    unread = [(kind, paths) for (kind, is_picture), paths in plan.left_out.items() if is_picture]
+    others = [(kind, paths) for (kind, is_picture), paths in plan.left_out.items() if not is_picture]
+    for kind, paths in unread:
+        logging.warning("left out: %d %s (%s)", len(paths), kind, some_names(paths))
+    if others:
+        count = sum(len(paths) for _, paths in others)
+        logging.info("left out: %d that are no pictures (%s)", count, ", ".join(kind for kind, _ in others))
     if failed:
-        logging.error("%d of %d failed: %s", len(failed), len(jobs), ", ".join(failed))
-    return 1 if failed else 0
+        total = len(plan.jobs) + len(plan.done) + len(plan.failures)
+        logging.error("%d of %d failed: %s", len(failed), total, ", ".join(map(str, failed)))
+    return 1 if failed or unread else 0
 
 
 def upscale_stream(args: argparse.Namespace) -> None:
@@ -91,9 +157,9 @@ def upscale_stream(args: argparse.Namespace) -> None:
     target = "stdout" + OUTPUT_FORMATS[args.format or "png"] if to_stdout else args.out
     photo = read_photo(sys.stdin.buffer, "-") if source == "-" else read_photo(source)
     height, width, _ = photo.pixels.shape
-    job = Job(Path(source), Path(target), (height, width))
-    with _progress(_megapixels(job)) as bar:
-        upscaled = _upscaled(photo, job, args, lambda count: bar.update(count / 1e6))
+    job = Job(Path(source), Path(target), (height, width), entry={})
+    with Progress(height * width / 1e6, "MP", source, digits=2) as bar:
+        upscaled = _upscaled(photo, job, args, _paced(bar))
     if to_stdout:
         output_format = format_of(target)
         encode_photo(sys.stdout.buffer, upscaled, format=output_format, quality=args.quality, name="stdout")
@@ -102,14 +168,19 @@ def upscale_stream(args: argparse.Namespace) -> None:
 
 
 def _upscale_photo(
-    job: Job, args: argparse.Namespace, bar: tqdm, compare: Callable[..., None] | None
-) -> None:
+    job: Job,
+    args: argparse.Namespace,
+    tilings: Callable[[Any], list[Tiling] | None],
+    on_pixels: OnPixels,
+    compare: Callable[..., None] | None,
+) -> tuple[str, ...]:
     photo = read_photo(job.source)
-    upscaled = _upscaled(photo, job, args, lambda count: bar.update(count / 1e6))
-    write_photo(job.target, upscaled, quality=args.quality)
+    upscaled = _upscaled(photo, job, args, on_pixels, tilings)
+    lost = write_photo(job.target, upscaled, quality=args.quality)
     if compare:
         pixels = (_rgb_of_8_bits(image.pixels) for image in (photo, upscaled))
         compare(job.source.name, *pixels, None if photo.pixels.shape[2] == 1 else photo.metadata.icc or None)
+    return (*photo.lost, *lost)
 
 
 def _rgb_of_8_bits(pixels: np.ndarray) -> np.ndarray:
@@ -117,15 +188,19 @@ def _rgb_of_8_bits(pixels: np.ndarray) -> np.ndarray:
     return rgb if rgb.dtype == np.uint8 else to_uint8(to_float(rgb))
 
 
-def _upscale_video(job: Job, args: argparse.Namespace) -> None:
+def _upscale_video(job: Job, args: argparse.Namespace) -> tuple[str, ...]:
     def upscale_frame(frame: np.ndarray) -> np.ndarray:
         return _upscaled(Photo(frame), job, args).pixels
 
-    upscale_video(job.source, job.target, upscale_frame, quality=args.quality)
+    return upscale_video(job.source, job.target, upscale_frame, quality=args.quality)
 
 
 def _upscaled(
-    photo: Photo, job: Job, args: argparse.Namespace, on_pixels: OnPixels = lambda count: None
+    photo: Photo,
+    job: Job,
+    args: argparse.Namespace,
+    on_pixels: OnPixels = lambda count: None,
+    tilings: Callable[[Any], list[Tiling] | None] = lambda module: None,
 ) -> Photo:
     """One photograph, or one frame of a video, by the arguments of the command.
 
@@ -133,10 +208,8 @@ def _upscaled(
         UserError: the result is too large for its format or for the memory, or an option does not fit.
     """
     height, width, _ = photo.pixels.shape
-    size = target_size(
-        (height, width), scale=args.scale, width=args.width, height=args.height, megapixels=args.megapixels
-    )
-    module, params = choose_network(args.model, max(size[0] / height, size[1] / width), args.perceptual)
+    size = _target_size((height, width), args)
+    module, params = _network((height, width), args)
     scale: int = module.scale if module else 1
     _check_options(job, args, module, (height * scale, width * scale), size)
     output_format = "" if is_video(job.source) else format_of(job.target)
@@ -156,6 +229,7 @@ def _upscaled(
         consistent=args.consistent,
         on_pixels=on_pixels,
         tile=args.tile,
+        tilings=tilings(module),
         ensemble=args.ensemble,
     )
     if residuals:
@@ -198,13 +272,84 @@ def _check_options(
         raise UserError(f"{job.source}: --consistent is for a scale that a network has, here {scale}")
 
 
-def _megapixels(job: Job) -> float:
-    return math.prod(job.size or (0, 0)) / 1e6
+def _target_size(size: tuple[int, int], args: argparse.Namespace) -> tuple[int, int]:
+    """(H', W') of the result of an image of `size` (H, W)."""
+    return target_size(
+        size, scale=args.scale, width=args.width, height=args.height, megapixels=args.megapixels
+    )
 
 
-def _progress(megapixels: float) -> tqdm:
-    form = "{desc}{percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} MP [{elapsed}<{remaining}, {rate_noinv_fmt}]"
-    return tqdm(total=megapixels, unit="MP", bar_format=form, leave=False, disable=megapixels == 0 or None)
+def _network(size: tuple[int, int], args: argparse.Namespace) -> tuple[Any, Any]:
+    """Module and params for an image of `size`; (None, None) to resample only."""
+    target = _target_size(size, args)
+    return choose_network(args.model, max(target[0] / size[0], target[1] / size[1]), args.perceptual)
+
+
+def _tilings(jobs: Iterable[Job], args: argparse.Namespace) -> Callable[[Any], list[Tiling] | None]:
+    """A function from a network to the few shapes of tiles for all the photographs that it upscales.
+
+    A shape is a compilation, which costs as much as a small photograph.
+    """
+    sizes: dict[int, list[tuple[int, int]]] = {}
+    planned: dict[int, list[Tiling] | None] = {}
+
+    def tilings(module: Any) -> list[Tiling] | None:
+        if not sizes:
+            for job in jobs:
+                if job.size:
+                    sizes.setdefault(id(_network(job.size, args)[0]), []).append(job.size)
+        key = id(module)
+        if key not in planned:
+            if module is None or len(sizes.get(key, ())) < 2:
+                planned[key] = None
+            else:
+                planned[key] = plan_tilings(module, sizes[key], tile=args.tile, ensemble=args.ensemble)
+        return planned[key]
+
+    return tilings
+
+
+def _with_megapixels(jobs: list[Job]) -> list[tuple[Job, float]]:
+    """Each job with its LR megapixels, 0 for a video; where a size was not read, their mean."""
+    known = [math.prod(job.size) / 1e6 for job in jobs if job.size]
+    mean = sum(known) / len(known) if known else 0.0
+
+    def megapixels(job: Job) -> float:
+        return 0.0 if is_video(job.source) else math.prod(job.size) / 1e6 if job.size else mean
+
+    return [(job, megapixels(job)) for job in jobs]
+
+
+def _paced(bar: Progress) -> OnPixels:
+    """Moves the bar, and says after the second tile how long the rest will take if that is long.
+
+    The first tile waits for the compiler.
+    """
+    seen: list[tuple[float, float]] = []  # seconds, megapixels
+
+    def on_pixels(count: float) -> None:
+        bar.update(count / 1e6)
+        if len(seen) == 2:
+            return
+        seen.append((time.monotonic(), bar.done))
+        if len(seen) == 2:
+            (start, before), (stop, after) = seen
+            seconds = (stop - start) / (after - before) * ((bar.total or 0) - after)
+            if seconds > 60:
+                logging.info("about %s to go%s", _duration(seconds), _faster(seconds))
+
+    return on_pixels
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _faster(seconds: float) -> str:
+    """What would be faster, where the work is long."""
+    if seconds < _LONG or jax.default_backend() != "cpu":
+        return ""
+    return "; a smaller network (--model), smaller pictures or a GPU would be faster"
 
 
 def _make_folder(folder: Path) -> None:

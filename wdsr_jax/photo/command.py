@@ -5,19 +5,23 @@ What upscales is in `batch`. It is imported after the arguments have been checke
 
 import argparse
 import math
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.photo.formats import OUTPUT_FORMATS
-from wdsr_jax.system.console import ArgumentParser, run_command
+from wdsr_jax.photo.naming import FIELDS
+from wdsr_jax.system.console import ArgumentParser, exit_on_signals, run_command
+from wdsr_jax.video.formats import VIDEO_FORMATS
 from wdsr_jax.weights.files import find_weights
 
+DEFAULT_SCALE = 4  # the largest that shipped weights have
 _DESCRIPTION = "Upscales photographs and videos."
 _EXAMPLES = """examples:
-  python -m wdsr_jax.upscale photo.jpg --out=large.png --scale=4
+  python -m wdsr_jax.upscale photo.jpg                          x4, as photo_x4.jpg beside it
+  python -m wdsr_jax.upscale photos/ --scale=2                  a folder, as photos_x2/
+  python -m wdsr_jax.upscale photo.jpg --out=large.png
   python -m wdsr_jax.upscale photos/ --out=big/ --width=3840 --format=webp
   python -m wdsr_jax.upscale clip.mp4 --out=big.mp4 --scale=2
 """
@@ -34,11 +38,11 @@ def main() -> int:
     Returns:
         0, or 1 where a file failed.
     """
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    exit_on_signals()
     args = parse_arguments(sys.argv[1:])
     if args.model:
         find_weights(args.model)  # here, before JAX is imported
-    if "-" in (*args.inputs, args.out):
+    if "-" in args.inputs or args.out == "-":
         return _through_pipes(args)
     from wdsr_jax.photo.jobs import find_jobs
 
@@ -49,8 +53,11 @@ def main() -> int:
 
 
 def _through_pipes(args: argparse.Namespace) -> int:
+    args.out = args.out or "-"
     if len(args.inputs) > 1:
         raise UserError("- is for a single photograph: give no other input with it")
+    if args.format in VIDEO_FORMATS:
+        raise UserError(f"--format={args.format}: - is for photographs; a video needs names of files")
     if args.out == "-" and sys.stdout.isatty():
         raise UserError("--out=-: stdout is a terminal; redirect it to a file or pipe it into a program")
     from wdsr_jax.photo.batch import upscale_stream
@@ -67,8 +74,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """
     args = _parser().parse_args(arguments)
     sizes = [args.scale, args.width or args.height, args.megapixels]
-    if sum(size is not None for size in sizes) != 1:
+    if sum(size is not None for size in sizes) > 1:
         raise UserError("give the size as one of --scale, --megapixels, and --width and/or --height")
+    if not any(sizes):
+        args.scale = DEFAULT_SCALE
     if args.perceptual is not None and not 0 <= args.perceptual <= 1:
         raise UserError(f"--perceptual={args.perceptual}: from 0 to 1")
     if args.perceptual is not None and not args.model:
@@ -76,11 +85,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     if args.quality is not None and args.quality > 100:
         raise UserError(f"--quality={args.quality}: 1 to 100")
     try:
-        args.name.format(stem="a", scale="2")
+        (args.name or "").format(**dict.fromkeys(FIELDS, "a"))
     except (KeyError, ValueError, IndexError, AttributeError):
-        raise UserError(
-            f"--name={args.name}: may hold {{stem}} and {{scale}}, such as {{stem}}_x{{scale}}"
-        ) from None
+        fields = " ".join(f"{{{field}}}" for field in FIELDS)
+        raise UserError(f"--name={args.name}: may hold {fields}, such as {{stem}}_x{{scale}}") from None
     return args
 
 
@@ -92,15 +100,19 @@ def _parser() -> ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("inputs", nargs="+", metavar="IN", help="file, folder, glob, or - for stdin")
-    parser.add_argument("--out", required=True, help="folder, file for a single input, or - for stdout")
+    out = "folder, file for a single input, or - for stdout (default: beside the input)"
+    parser.add_argument("-o", "--out", help=out)
     size = parser.add_argument_group("size (one of; --width and --height may be combined)")
-    size.add_argument("--scale", type=_positive(float), help="factor of both sides, such as 4 or 2.5")
+    factor = f"factor of both sides, such as 2 or 2.5 (default: {DEFAULT_SCALE})"
+    size.add_argument("-s", "--scale", type=_positive(float), help=factor)
     size.add_argument("--width", type=_positive(int), help="pixels")
     size.add_argument("--height", type=_positive(int), help="pixels")
     size.add_argument("--megapixels", type=_positive(float), help="pixels in all, in millions")
     network = parser.add_argument_group("network")
-    network.add_argument("--model", help="shipped name, workdir or weights file (default: shipped, by scale)")
-    network.add_argument("--tile", type=_positive(int), help="side of the tiles (default: by free memory)")
+    network.add_argument("-m", "--model", help="shipped name, workdir or weights file (default: by scale)")
+    network.add_argument(
+        "-t", "--tile", type=_positive(int), help="side of the tiles (default: by free memory)"
+    )
     network.add_argument(
         "--perceptual",
         type=float,
@@ -112,9 +124,13 @@ def _parser() -> ArgumentParser:
         "--consistent", action="store_true", help="make the bicubic downscale of the result equal the input"
     )
     output = parser.add_argument_group("output")
-    output.add_argument("--format", choices=list(OUTPUT_FORMATS), help="default: that of the input")
+    formats = [*OUTPUT_FORMATS, *VIDEO_FORMATS]
+    output.add_argument(
+        "--format", choices=formats, help="of images or of videos; default: that of the input"
+    )
     output.add_argument("--quality", type=_positive(int), help="1 to 100: JPEG, WebP, AVIF, video")
-    output.add_argument("--name", default="{stem}", help="of the outputs: {stem}, {scale} (default {stem})")
+    fields = " ".join(f"{{{field}}}" for field in FIELDS)
+    output.add_argument("--name", help=f"of the outputs, without ending: {fields} (default: {{stem}})")
     output.add_argument("--overwrite", action="store_true", help="redo what is there already")
     output.add_argument("--compare", type=Path, metavar="FILE.html", help="page with before/after sliders")
     return parser

@@ -96,7 +96,7 @@ def _fields(
         sizes += f"; its centre, {width}x{height}"
     avif = {"quality": 95, "subsampling": "4:4:4", "speed": 10, "icc_profile": icc_profile}
     return {
-        "name": html.escape(name),
+        "name": html.escape(os.fsencode(name).decode(errors="replace")),  # it need not be UTF-8
         "method": html.escape(method),
         "sizes": sizes,
         "width": width,

@@ -1,11 +1,11 @@
 """The network that upscales a photograph: the one that is named, or a shipped one by scale."""
 
 import functools
-import re
 from typing import Any
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.weights.store import list_pretrained, load_between, load_pretrained
+from wdsr_jax.weights.files import pretrained_for
+from wdsr_jax.weights.store import load_between, load_pretrained
 
 
 @functools.cache
@@ -43,8 +43,7 @@ def choose_network(name: str | None, factor: float, perceptual: float | None = N
         return load_network(name, perceptual)
     if factor <= 1:
         return None, None
-    found = ((re.search(r"-x(\d+)$", shipped), shipped) for shipped in list_pretrained())
-    scales = {int(match[1]): shipped for match, shipped in found if match}
-    if not scales:
+    shipped = pretrained_for(factor)
+    if shipped is None:
         raise UserError("no weights are shipped with this package; name yours with --model=WORKDIR or FILE")
-    return load_network(scales[min((s for s in scales if s >= factor - 1e-3), default=max(scales))])
+    return load_network(shipped)

@@ -89,8 +89,7 @@ def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> P
         if isinstance(file, str | os.PathLike)
         else nullcontext(_seekable(file, name)) as stream,
     ):
-        stream, exif = _without_heavy_segments(stream)
-        stream, emptied = _without_heavy_exif(stream)
+        stream, exif, emptied = _without_heavy_tags(stream)
         ifd = _read_ifd(stream, name)
         planar_channels = single_channel_files(stream, ifd) if ifd else []
 
@@ -181,6 +180,24 @@ def encode_photo(
 # Reading.
 
 
+def upright_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """(H, W) of a photograph turned upright, from its header alone; None where that cannot be read."""
+    try:
+        with reading(str(path)), open_file(path) as file:
+            stream, exif, _ = _without_heavy_tags(file)
+            ifd = _read_ifd(stream, str(path))
+            with open_image(stream, str(path)) as image:
+                if ifd:
+                    image.seek(ifd.page)
+                # Pillow turns a TIFF's size itself.
+                turned = not ifd and not turns_itself(image)
+                if turned and read_source(image, stream, ifd, exif).orientation > 4:
+                    return image.width, image.height
+                return image.height, image.width
+    except UserError:  # it is named when it is read
+        return None
+
+
 def _seekable(file: BinaryIO, name: str) -> BinaryIO:
     if file.seekable():
         return file
@@ -212,6 +229,20 @@ def _read_ifd(file: BinaryIO, name: str) -> Ifd | None:
 def _check_frames(image: ImageFile.ImageFile, ifd: Ifd | None, name: str) -> None:
     if ifd is None and image.format not in ("MPO", "HEIF") and (frames := getattr(image, "n_frames", 1)) > 1:
         raise UserError(f"{name}: {frames} frames; animations are not enlarged, save the frame you want")
+
+
+def _without_heavy_tags(stream: BinaryIO) -> tuple[BinaryIO, bytes, bool]:
+    """A file without those tags that Pillow would need far more memory for than they have.
+
+    Returns:
+        The file, the EXIF block where a JPEG's is left out, and whether that of an AVIF or HEIF was emptied.
+
+    Raises:
+        ValueError: the file is full of what looks like EXIF.
+    """
+    stream, exif = _without_heavy_segments(stream)
+    stream, emptied = _without_heavy_exif(stream)
+    return stream, exif, emptied
 
 
 def _without_heavy_segments(stream: BinaryIO) -> tuple[BinaryIO, bytes]:

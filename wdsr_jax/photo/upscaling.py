@@ -1,6 +1,5 @@
 """Upscaling a photograph as it is: grey, transparent, of 8 or 16 bits, and to any size."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,36 +13,9 @@ from wdsr_jax.photo.photos import Photo
 
 # RMS and maximum, in levels of 8 bits, by which the bicubic downscale of the result misses the input.
 Residual = tuple[float, float]
-
-
-def target_size(
-    size: tuple[int, int],
-    *,
-    scale: float | None = None,
-    width: int | None = None,
-    height: int | None = None,
-    megapixels: float | None = None,
-) -> tuple[int, int]:
-    """Height and width of the result for a photograph of `size` (H, W).
-
-    One of `scale`, `megapixels` and `width`/`height` is given; of the latter, a side that is not given
-    follows from the photograph's proportions.
-
-    Raises:
-        ValueError: none of them is given.
-    """
-    if width or height:
-        by_width, by_height = (width or math.inf) / size[1], (height or math.inf) / size[0]
-        return height or _round(size[0] * by_width), width or _round(size[1] * by_height)
-    if megapixels:
-        scale = math.sqrt(megapixels * 1e6 / (size[0] * size[1]))
-    if scale is None:
-        raise ValueError("no size is given")
-    return _round(size[0] * scale), _round(size[1] * scale)
-
-
-def _round(side: float) -> int:
-    return max(1, math.floor(side + 0.5))
+# A photograph with a side below this goes through the network with a mirrored margin. Between the zeros that
+# networks pad with, a thin one of a single colour would come out up to 39 levels from it.
+_THIN, _MARGIN = 8, 16
 
 
 def bytes_needed(
@@ -78,6 +50,8 @@ def upscale_photo(
 ) -> tuple[Photo, list[Residual]]:
     """Upscales a photograph by the network, then resamples it (Lanczos) to the size asked for.
 
+    Grey stays grey. Where a side is below 8 pixels, the photograph is mirrored at its edges first.
+
     Grey stays grey. Colours go through the network premultiplied with alpha, so that the hidden colours
     of transparent pixels do not bleed into their neighbours, and alpha goes through it as a grey image.
 
@@ -101,7 +75,15 @@ def upscale_photo(
         if module is None:
             return image
         lr = to_float(image) if consistent else image
-        sr = upscale(module, params, lr, on_pixels=lambda count: on_pixels(count * share), **options)
+
+        def count_pixels(count: int) -> None:
+            on_pixels(count * share)
+
+        if min(image.shape[:2]) < _THIN and module.radius is not None:
+            sr = _upscale_thin(module, params, lr, **options)
+            count_pixels(image.shape[0] * image.shape[1])
+        else:
+            sr = upscale(module, params, lr, on_pixels=count_pixels, **options)
         if not consistent:
             return sr
         from wdsr_jax.inference.backprojection import project, residual  # SciPy, which takes a second
@@ -129,6 +111,15 @@ def upscale_photo(
     if grey:
         upscaled = _mean_of_channels(upscaled)
     return photo._replace(pixels=upscaled, alpha=alpha), residuals
+
+
+def _upscale_thin(module: nn.Module, params: Any, image: np.ndarray, **options: Any) -> np.ndarray:
+    """As `upscale`, the image mirrored at its edges first and the result cut back."""
+    height, width, _ = image.shape
+    mirrored = np.pad(image, ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), mode="symmetric")
+    start, scale = _MARGIN * module.scale, module.scale
+    sr = upscale(module, params, mirrored, **options)
+    return np.ascontiguousarray(sr[start : start + height * scale, start : start + width * scale])
 
 
 def _mean_of_channels(image: np.ndarray) -> np.ndarray:

@@ -1,19 +1,22 @@
-"""What the commands have in common: log lines for people, one line for a mistake, and exit codes."""
+"""What the commands have in common: log lines for people, progress, one line on a mistake, exit codes."""
 
 import argparse
 import logging
 import os
+import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from absl import logging as absl_logging
 from tqdm import tqdm
 
 import wdsr_jax
 from wdsr_jax.errors import UserError
+from wdsr_jax.system.text import printable
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
@@ -30,11 +33,82 @@ class ArgumentParser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help says more")
 
 
+def _expand_home(argument: str) -> str:
+    """An argument with `~` as the home directory also where shells leave it alone: in `--out=~/big`."""
+    option, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    return option + equals + (os.path.expanduser(value) if value.startswith("~") else value)
+
+
+class Progress:
+    """How far some work is: a bar where stderr is a terminal, else a line in the log now and then.
+
+    The first line comes after 10 seconds, the next ones after 10 seconds to a minute, the more seldom the
+    longer the work takes. Both say what is done, the rate and the time left. For a `with` statement.
+    """
+
+    def __init__(self, total: float | None, unit: str, name: str = "", *, digits: int = 0):
+        """Starts the clock.
+
+        Args:
+            total: how much there is to do; None where that is not known, 0 to show nothing.
+            unit: what is counted, in the plural.
+            name: of the work, such as a file.
+            digits: of numbers after the point.
+        """
+        self.total, self.done, self.name = total, 0.0, printable(name)
+        self._unit, self._digits = unit, digits
+        self._start = self._last = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty() and total != 0:
+            form = f"{{desc}}{{percentage:3.0f}}%|{{bar}}| {{n:.{digits}f}}/{{total:.{digits}f}} {unit} "
+            form += "[{elapsed}<{remaining}, {rate_noinv_fmt}]"
+            form = form if total else None
+            desc = f"{self.name}: " if name else ""
+            self._bar = tqdm(total=total, desc=desc, unit=" " + unit, leave=False, bar_format=form)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def describe(self, name: str) -> None:
+        """Names the work anew, such as by the file that is its turn."""
+        self.name = printable(name)
+        if self._bar is not None:
+            self._bar.set_description(self.name)
+
+    def update(self, count: float = 1) -> None:
+        """Notes that so much more is done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.total = self.total and max(self.total, self._bar.n + count)  # which may be a guess
+            self._bar.update(count)
+            return
+        now = time.monotonic()
+        passed = now - self._start
+        if self.total != 0 and now - self._last >= min(60, max(10, passed / 20)):
+            self._last = now
+            absl_logging.info("%s", self._line(passed))
+
+    def _line(self, passed: float) -> str:
+        """Such as `clip.mp4: 120 of 480 frames (25%), 4.0 frames/s, 1:30 left`."""
+        done, rate = f"{self.done:.{self._digits}f}", self.done / max(passed, 1e-9)
+        start = f"{self.name}: " if self.name else ""
+        if not self.total:
+            return f"{start}{done} {self._unit}, {rate:.3g} {self._unit}/s"
+        total = max(self.total, self.done)
+        left = tqdm.format_interval((total - self.done) / rate) if rate else "?"
+        of = f"{total:.{self._digits}f} {self._unit} ({100 * self.done / total:.0f}%)"
+        return f"{start}{done} of {of}, {rate:.3g} {self._unit}/s, {left} left"
+
+
 class _Lines(logging.Handler):
     """Writes log records as plain lines on stderr, above a progress bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
+        message = printable(record.getMessage())
         if record.levelno >= logging.WARNING:
             message = f"{record.levelname.lower()}: {message}"
         tqdm.write(message, file=sys.stderr)
@@ -45,6 +119,16 @@ def _concerns_users(record: logging.LogRecord) -> bool:
     # can mend, such as a GPU that it cannot use.
     least = logging.WARNING if record.name.startswith("jax") else logging.ERROR
     return record.pathname.startswith(_PACKAGE) or record.levelno >= least
+
+
+def exit_on_signals() -> None:
+    """Ends the command on SIGTERM and SIGHUP (a terminal that is closed) as an exit does: temporary files go.
+
+    A SIGHUP that was ignored before, as by nohup, stays ignored.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def set_up_logging() -> None:
@@ -69,10 +153,11 @@ def run_command(main: Callable[[], int | None]) -> None:
     """
     try:
         set_up_logging()
+        sys.argv[1:] = map(_expand_home, sys.argv[1:])
         code = main() or 0
         sys.stdout.flush()  # at exit Python would report a closed pipe by a traceback
     except UserError as error:
-        print("error:", *str(error).splitlines(), file=sys.stderr)
+        print("error:", printable(" ".join(str(error).splitlines())), file=sys.stderr)
         _leave_others()
         code = 1
     except (KeyboardInterrupt, SystemExit) as stop:  # SystemExit: how SIGTERM is handled, and --help

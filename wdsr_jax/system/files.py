@@ -1,13 +1,20 @@
 """Files written whole or not at all, errors that name their path, and the folder of caches."""
 
+import fcntl
+import functools
 import os
+import re
+import secrets
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from wdsr_jax.errors import UserError
+
+_JUST_NOW = 60  # seconds
 
 
 def default_cache_dir() -> Path:
@@ -48,24 +55,47 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
 def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """A file to write in the `with` block, which takes the place of `path` once the block has ended well.
 
-    Whatever ends the block early, Ctrl-C too, leaves `path` as it was and nothing beside it.
+    Whatever ends the block early, Ctrl-C too, leaves `path` as it was and nothing beside it. What SIGKILL
+    leaves, the next process that writes there removes. A link is written through. The umask decides who may
+    read the file, as for any new file. What a file system does not have (CIFS and exFAT know neither modes
+    nor fsync) is done without.
 
     Raises:
         OSError: the folder is missing, read-only or full, or `path` is a folder.
     """
-    # mkstemp, not a fixed name: two processes may write the same file.
-    handle, temporary = tempfile.mkstemp(dir=Path(path).parent, suffix=".tmp")
-    try:
-        os.close(handle)
-        with open(temporary, "wb") as file:  # of the name given, for writers that open it by themselves
+    path = os.path.realpath(path)
+    folder = os.path.dirname(path)
+    _remove_leftovers(folder)
+    # Not a fixed name: two processes may write the same file.
+    temporary = os.path.join(folder, f"tmp{secrets.token_hex(8)}.tmp")
+    with open(temporary, "xb") as file:  # of the name given, for writers that open it by themselves
+        try:
+            with suppress(OSError):  # for `_remove_leftovers`
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
             file.flush()
-            os.fsync(file.fileno())  # a power cut could leave an empty file otherwise, which looks done
-        os.chmod(temporary, 0o644)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+            with suppress(OSError):  # a power cut could leave an empty file otherwise, which looks done
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+
+@functools.cache
+def _remove_leftovers(folder: str) -> None:
+    """Removes what killed runs have left of `replacing` in a folder; once in a process.
+
+    That is what nobody holds the lock of, and was not made just now, before its maker locks it.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if re.fullmatch(r"tmp[0-9a-f]{16}\.tmp", entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError), open(entry.path, "r+b") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if time.time() - os.fstat(file.fileno()).st_mtime > _JUST_NOW:
+                        os.unlink(entry.path)
 
 
 def check_writable(path: Path, argument: str) -> None:

@@ -13,23 +13,16 @@ R = TypeVar("R")
 WORKERS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def map_ordered(
-    function: Callable[[T], R],
-    items: Iterable[T],
-    *,
-    workers: int | None = None,
-    ahead: int | None = None,
-) -> Iterator[R]:
+def map_ordered(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """`map` in threads: results in the order of `items`, and a bounded number of them in memory.
 
     When the consumer stops, or an item or a call of `function` raises, what is queued is cancelled and what
     runs is waited for.
 
     Args:
-        function: called from several threads at a time.
-        items: drawn in the thread of the consumer, as places become free.
-        workers: threads; None for `WORKERS`.
-        ahead: items submitted whose results the consumer has not taken yet; None for twice the threads.
+        function: called from `WORKERS` threads.
+        items: drawn in the thread of the consumer, as it takes results: at most twice as many as threads are
+            ahead of it.
 
     Yields:
         `function(item)` for each item.
@@ -37,14 +30,12 @@ def map_ordered(
     Raises:
         Whatever `function` raises, in the place of its result.
     """
-    workers = workers or WORKERS
-    ahead = 2 * workers if ahead is None else ahead
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(WORKERS)
     pending: deque[Future[R]] = deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))
-            if len(pending) >= max(1, ahead):
+            if len(pending) >= 2 * WORKERS:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

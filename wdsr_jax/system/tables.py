@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from wdsr_jax.system.text import printable
+
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown that can be read as it is: the first column is text, the others are numbers.
@@ -11,8 +13,10 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         rows: the cells of each row, as many as there are headings.
 
     Returns:
-        Lines of one length: the first column aligned to the left, the others to the right.
+        Lines of one length: the first column aligned to the left, the others to the right. `|` in a cell is
+        escaped.
     """
+    head, *rows = ([printable(cell).replace("|", r"\|") for cell in row] for row in (head, *rows))
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
 

@@ -324,12 +324,15 @@ def check_network(config: ConfigDict) -> "nn.Module":
     Raises:
         UserError: names the key, and what it may be, as `create_model` and `parse_degradation`.
     """
-    from wdsr_jax.data.degradation import parse_degradation
-    from wdsr_jax.models import create_model
-    from wdsr_jax.models.vgg import LAYERS
+    from wdsr_jax.data.settings import parse_degradation
 
     if config.data.degradation:
         parse_degradation(config.data.degradation)
+
+    # Here, so that mistakes above are answered before JAX is imported.
+    from wdsr_jax.models import create_model
+    from wdsr_jax.models.vgg import LAYERS
+
     features = ("none", *LAYERS)
     if "gan" in config and config.gan.perceptual not in features:
         raise UserError(

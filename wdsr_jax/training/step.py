@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 from jaxtyping import Bool, Int, Shaped, UInt8
 
-from wdsr_jax.image.resize import imresize_jax
+from wdsr_jax.image.resize_jax import imresize_jax
 from wdsr_jax.models import fold_weight_norm, has_batch_norm, replace_fields
 from wdsr_jax.models.convolution import convolve_in_training
 from wdsr_jax.training.losses import Loss, shift_tolerant

@@ -1,59 +1,67 @@
 """Upscaling a video: its frames through a function, everything else as it was.
 
-Frames are decoded, upscaled and encoded one after another, in memory that does not grow with the clip. Their
-times and durations are kept, whatever the rate, to the resolution of the container (.mkv and .webm: 1 ms).
-Audio, subtitles, chapters and attached fonts are copied without being encoded again. Data streams, cover
-pictures and further video streams are left out. Colours and orientation: see `frames`.
+Frames are decoded, deinterlaced where they are interlaced, upscaled and encoded one after another, in memory
+that does not grow with the clip. Their times and durations are kept, whatever the rate, to the resolution of
+the container (.mkv and .webm: 1 ms). Sound, subtitles, chapters, attached fonts, the timecode and the file's
+description are copied without being encoded again. What cannot be kept is returned in words. Colours, bits
+and orientation: see `frames`; what a container holds: see `streams`.
 """
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
-from absl import logging
-from tqdm import tqdm
 
 from wdsr_jax.errors import UserError
+from wdsr_jax.system.console import Progress
 from wdsr_jax.system.files import replacing
+from wdsr_jax.video.deinterlace import deinterlace
+from wdsr_jax.video.encoder import add_encoder
 from wdsr_jax.video.formats import WRITABLE_SUFFIXES
 from wdsr_jax.video.frames import (
-    LIMITED,
-    UNSPECIFIED,
-    colour_matrix,
+    frame_losses,
     frame_to_rgb,
+    is_deep,
     is_turned,
     make_even,
     rgb_to_yuv,
     upright,
 )
+from wdsr_jax.video.sound import SoundEncoder
+from wdsr_jax.video.streams import (
+    check_sound,
+    lost_streams,
+    open_video,
+    sound_to_encode,
+    streams_to_copy,
+    timecode,
+    video_stream,
+)
 
 if TYPE_CHECKING:
     import av
-    import av.codec.context
-    import av.error
-    import av.stream
     from av.container import InputContainer, OutputContainer
-    from av.error import ArgumentError, ExternalError, FFmpegError
+    from av.error import ArgumentError, FFmpegError, InvalidDataError
     from av.stream import Stream
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 else:
     try:
         import av
-        from av.error import ArgumentError, ExternalError, FFmpegError
+        from av.error import ArgumentError, FFmpegError, InvalidDataError
         from av.video.reformatter import VideoReformatter
     except ImportError:  # `upscale_video` says so
         av = None
 
 Upscale = Callable[[np.ndarray], np.ndarray]
-# A packet that is copied, or a frame and its upscaled RGB: uint8 (H, W, 3).
+# A packet that is copied, or a frame and its upscaled RGB (H, W, 3).
 _Item: TypeAlias = "av.Packet | tuple[av.VideoFrame, np.ndarray]"
 
 
@@ -65,12 +73,14 @@ class _Clip(NamedTuple):
         container: PyAV's.
         video: the stream whose frames are upscaled.
         damage: what could not be read, in the order in which it was found.
+        lost: what the result lacks, each once and in that order.
     """
 
     path: Path
     container: "InputContainer"
     video: "VideoStream"
     damage: list[str]
+    lost: dict[str, None]
 
 
 def upscale_video(
@@ -79,29 +89,36 @@ def upscale_video(
     upscale: Upscale,
     *,
     quality: int | None = None,
-) -> None:
-    """Writes `source` with its frames upscaled to `target`; a progress bar shows frames/s and the time left.
+) -> tuple[str, ...]:
+    """Writes `source` with its frames upscaled to `target`, and shows how far it is.
 
     The result appears whole or not at all: not after an exception, Ctrl-C or SIGTERM. If parts of the source
     are damaged, the result has the frames that could be read, and then this raises.
 
     Args:
         source: a video of any format that FFmpeg reads.
-        target: ends in .mp4, .m4v, .mov or .mkv (H.264), or .webm (VP9); replaced if it exists.
-        upscale: from an RGB frame, uint8 (H, W, 3), to a larger one, uint8; the same size for every frame.
-        quality: 1 to 100, as for JPEG; the encoder's crf is 51 (VP9: 63) times (100 - quality) / 100. By
-            default 65: crf 18 for H.264, which looks like the original.
+        target: ends in .mp4, .m4v, .mov or .mkv (H.264), or .webm (VP9); replaced if it exists. Videos of
+            more than 8 bits or in HDR become HEVC of 10 bits, in .webm AV1.
+        upscale: from an RGB frame (H, W, 3) to a larger one of the same type, which is uint8, or uint16 for
+            videos of more than 8 bits or in HDR; the same size for every frame.
+        quality: 1 to 100, as for JPEG; the encoder's crf is 51 (VP9 and AV1: 63) times (100 - quality) / 100.
+            By default 65: crf 18 for H.264, which looks like the original.
+
+    Returns:
+        What of the source the result lacks, in short phrases such as "alpha" or "interlacing (deinterlaced)".
 
     Raises:
         UserError: PyAV is missing, `source` is missing, damaged or no video, or `target` cannot be written or
-            hold the source's audio.
+            hold the source's sound where another container can.
     """
     if av is None:
         raise UserError(f"{source}: videos need PyAV; pip install 'wdsr_jax[video]'")
     source, target = Path(source), Path(target)
     _check_target(source, target)
-    with closing(_open(source)) as container:
-        clip = _Clip(source, container, _video_stream(container, source), damage=[])
+    with closing(open_video(source)) as container:
+        clip = _Clip(source, container, video_stream(container, source), damage=[], lost={})
+        check_sound(target, container)
+        clip.lost.update(dict.fromkeys(lost_streams(container, clip.video, target.suffix.lower())))
         try:
             with _sigterm_raises(), replacing(target) as file:
                 frames = _transcode(clip, target, file.name, upscale, quality)
@@ -113,12 +130,13 @@ def upscale_video(
                 f"{source}: damaged ({clip.damage[0]}); {target} has the {frames}{of} frames "
                 "that could be read"
             )
+        return tuple(clip.lost)
 
 
 def _check_target(source: Path, target: Path) -> None:
     if target.suffix.lower() not in WRITABLE_SUFFIXES:
         raise UserError(f"{target}: videos are written as {', '.join(WRITABLE_SUFFIXES)}")
-    codec = WRITABLE_SUFFIXES[target.suffix.lower()][1]
+    codec = WRITABLE_SUFFIXES[target.suffix.lower()].encoder
     if codec not in av.codecs_available:
         raise UserError(f"{target}: this build of PyAV has no {codec}; pip install --force-reinstall av")
     if not source.exists():
@@ -129,26 +147,6 @@ def _check_target(source: Path, target: Path) -> None:
         raise UserError(f"{target}: is a folder; give the name of a file")
     if target.exists() and target.samefile(source):
         raise UserError(f"{target}: is the input itself; give another name")
-
-
-def _open(source: Path) -> "InputContainer":
-    try:
-        # Without "file:" FFmpeg would take what is before a colon in a name for a protocol.
-        return av.open(f"file:{source}", metadata_errors="replace")
-    except (OSError, FFmpegError) as error:
-        raise UserError(f"{source}: cannot be read as a video ({error.strerror or error})") from None
-
-
-def _video_stream(container: "InputContainer", source: Path) -> "VideoStream":
-    """The first stream of moving pictures."""
-    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    if not streams:
-        raise UserError(f"{source}: has no video stream")
-    if container.format.name == "image2" or container.format.name.endswith("_pipe"):
-        raise UserError(f"{source}: is an image, not a video")
-    if streams[0].codec_context is None:
-        raise UserError(f"{source}: its video codec is not known to this build of PyAV")
-    return streams[0]
 
 
 @contextmanager
@@ -165,43 +163,129 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+class _Output:
+    """The file that is written: the upscaled frames, and what is copied.
+
+    It is set up by the first frame, whose upscaled size the header needs.
+    """
+
+    def __init__(self, clip: _Clip, target: Path, container: "OutputContainer", quality: int | None):
+        self._clip, self._target, self._container, self._quality = clip, target, container, quality
+        self._copies: dict[int, Stream] = {}  # by index in the source, as the next one
+        self._sounds: dict[int, SoundEncoder] = {}
+        self._encoder: VideoStream | None = None
+        self._to_yuv: Callable[[np.ndarray], av.VideoFrame] | None = None
+        self.frames = 0
+
+    def write_frame(self, frame: "av.VideoFrame", rgb: np.ndarray) -> None:
+        """Encodes the upscaled RGB (H, W, 3) of a frame of the source."""
+        if self._encoder is None or self._to_yuv is None:
+            deep = rgb.dtype == np.uint16
+            self._encoder = add_encoder(
+                *(self._container, self._target, self._clip.video, frame, rgb.shape),
+                quality=self._quality,
+                deep=deep,
+            )
+            _copy_description(self._clip.video, self._encoder)
+            self._add_copies(self._encoder)
+            _start_encoding(self._container, self._target, self._encoder)
+            self._to_yuv = rgb_to_yuv(rgb.shape, self._encoder.codec_context.colorspace, deep=deep)
+        yuv = self._to_yuv(rgb)
+        yuv.pts, yuv.time_base, yuv.duration = frame.pts, self._clip.video.time_base, frame.duration
+        self._container.mux(self._encoder.encode(yuv))
+        self.frames += 1
+
+    def write_packet(self, packet: "av.Packet") -> None:
+        """Writes a packet of another stream; one that is damaged is noted."""
+        stream = packet.stream
+        if stream.index in self._sounds:
+            self._write_sound(self._sounds[stream.index], packet)
+        elif stream.index in self._copies:
+            packet.stream = self._copies[stream.index]
+            if (packet.duration or 0) >= 1 << 31:  # a negative one, by which Ogg cuts the end of its sound
+                packet.duration = 0
+            self._mux(packet)
+
+    def finish(self) -> None:
+        """Writes what is left in the encoders, and the end of the file."""
+        if self._encoder is None:
+            raise UserError(f"{self._clip.path}: damaged: no frame of it can be read")
+        self._container.mux(self._encoder.encode())
+        for sound in self._sounds.values():
+            self._write_sound(sound, None)
+        self._container.close()  # writes what is left, which can fail
+
+    def _write_sound(self, sound: SoundEncoder, packet: "av.Packet | None") -> None:
+        try:
+            for encoded in sound.encode(packet):
+                self._mux(encoded)
+        except InvalidDataError as error:
+            self._clip.damage.append(f"sound: {error.strerror}")
+
+    def _mux(self, packet: "av.Packet") -> None:
+        try:
+            self._container.mux(packet)
+        except ArgumentError:
+            self._clip.damage.append(f"the times of a stream of {packet.stream.type} run backwards")
+
+    def _add_copies(self, encoder: "VideoStream") -> None:
+        """Adds what is kept beside the frames: streams, fonts, chapters, timecode, the file's description."""
+        source, suffix = self._clip.container, self._target.suffix.lower()
+        for stream in streams_to_copy(source, suffix):
+            self._copies[stream.index] = self._container.add_stream_from_template(stream)
+            _copy_description(stream, self._copies[stream.index])
+        for stream in sound_to_encode(source, suffix):
+            sound = SoundEncoder(self._container, stream, WRITABLE_SUFFIXES[suffix].sound_encoder)
+            self._sounds[stream.index] = sound
+            _copy_description(stream, sound.stream)
+        if suffix == ".mkv":
+            for stream in source.streams:
+                if stream.type == "attachment":  # fonts of subtitles; written with the header
+                    self._container.add_stream_from_template(stream)
+        if first := timecode(source, self._clip.video):
+            encoder.metadata["timecode"] = first
+        of_the_container = ("major_brand", "minor_version", "compatible_brands", "encoder")
+        self._container.metadata.update(
+            {k: v for k, v in source.metadata.items() if k.lower() not in of_the_container}
+        )
+        self._container.set_chapters(source.chapters())
+
+
 def _transcode(clip: _Clip, target: Path, temporary: str, upscale: Upscale, quality: int | None) -> int:
     """Writes the upscaled clip to `temporary`, in the container that `target` names.
 
     Returns:
         How many frames it has.
     """
-    container, _ = WRITABLE_SUFFIXES[target.suffix.lower()]
-    options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
-    copied = [s for s in clip.container.streams if s.type in ("audio", "subtitle")]
-    output = av.open(f"file:{temporary}", "w", format=container, options=options)
-    encoder, to_yuv, frames = None, None, 0
-    copies: dict[int, Stream] = {}  # by index in the source
+    container = WRITABLE_SUFFIXES[target.suffix.lower()].name
+    options = {"movflags": _movflags(clip.container)} if container in ("mp4", "mov") else {}
+    file = av.open(f"file:{temporary}", "w", format=container, options=options)
+    output = _Output(clip, target, file, quality)
+    suffix = target.suffix.lower()
+    copied = [*streams_to_copy(clip.container, suffix), *sound_to_encode(clip.container, suffix)]
     try:
-        with tqdm(total=_frame_count(clip.video), desc=clip.path.name, unit="frame", leave=False) as bar:
+        with Progress(_frame_count(clip.video), "frames", clip.path.name) as progress:
             for item in _frame_first(_upscaled(clip, copied, upscale)):
-                if not isinstance(item, tuple):
-                    _copy_packet(item, output, copies, clip.damage)
-                    continue
-                frame, rgb = item
-                if encoder is None or to_yuv is None:  # the header needs the size of the first frame
-                    encoder = _add_encoder(output, target, clip.video, frame, rgb.shape, quality)
-                    copies = _add_copies(output, target, clip.container, copied)
-                    _start_encoding(output, target, encoder)
-                    to_yuv = rgb_to_yuv(rgb.shape, encoder.codec_context.colorspace)
-                yuv = to_yuv(rgb)
-                yuv.pts, yuv.time_base, yuv.duration = frame.pts, clip.video.time_base, frame.duration
-                output.mux(encoder.encode(yuv))
-                frames += 1
-                bar.update()
-            if encoder is None:
-                raise UserError(f"{clip.path}: damaged: no frame of it can be read")
-            output.mux(encoder.encode())
-        output.close()  # writes what is left, which can fail
+                if isinstance(item, tuple):
+                    output.write_frame(*item)
+                    progress.update()
+                else:
+                    output.write_packet(item)
+        output.finish()
     finally:
         with suppress(OSError, FFmpegError):
-            output.close()
-    return frames
+            file.close()
+    return output.frames
+
+
+def _movflags(source: "InputContainer") -> str:
+    """Options of the muxer of MP4 and MOV.
+
+    What QuickTime keeps under keys such as com.apple.quicktime.location.ISO6709 is lost without
+    use_metadata_tags. With it, titles and comments go below such keys as well, where fewer programs look.
+    """
+    has_keys = any(key.lower().startswith("com.") for key in source.metadata)
+    return "+faststart+use_metadata_tags" if has_keys else "+faststart"
 
 
 def _frame_first(items: Iterable[_Item]) -> Iterator[_Item]:
@@ -219,19 +303,6 @@ def _frame_first(items: Iterable[_Item]) -> Iterator[_Item]:
         return
 
 
-def _copy_packet(
-    packet: "av.Packet", output: "OutputContainer", copies: Mapping[int, "Stream"], damage: list[str]
-) -> None:
-    """Writes a packet of a stream that is copied; where its time is impossible, adds to `damage`."""
-    if packet.stream.index not in copies:
-        return
-    packet.stream = copies[packet.stream.index]
-    try:
-        output.mux(packet)
-    except ArgumentError:
-        damage.append(f"the times of a stream of {packet.stream.type} run backwards")
-
-
 def _frame_count(video: "VideoStream") -> int | None:
     """How many frames there will be, if the container says so."""
     seconds = (video.duration or 0) * _time_base(video)
@@ -240,9 +311,26 @@ def _frame_count(video: "VideoStream") -> int | None:
 
 def _upscaled(clip: _Clip, copied: Sequence["Stream"], upscale: Upscale) -> Iterator[_Item]:
     """Packets as they come, and each frame, with its time in the result, beside its upscaled RGB."""
+    reformatter = VideoReformatter()
+    deep = None
+    for item in deinterlace(_timed(clip, copied), lambda: clip.lost.setdefault("interlacing (deinterlaced)")):
+        if isinstance(item, av.Packet):
+            yield item
+            continue
+        clip.lost.update(dict.fromkeys(frame_losses(item)))
+        deep = is_deep(item) if deep is None else deep
+        rgb = upright(frame_to_rgb(item, reformatter, clip.path, deep=deep), item)
+        upscaled = upscale(rgb)
+        if upscaled.dtype != rgb.dtype:
+            raise ValueError(f"upscale made {upscaled.dtype} of a frame of {rgb.dtype}")
+        yield item, make_even(upscaled)
+        del item, upscaled
+
+
+def _timed(clip: _Clip, copied: Sequence["Stream"]) -> Iterator["av.Packet | av.VideoFrame"]:
+    """Packets and frames as they come, with their times in the result; frames are of one size."""
     start = _start(clip.container)
     time_base = _time_base(clip.video)
-    reformatter = VideoReformatter()
     size = last = None
     for item in _contents(clip, copied):
         _shift(item, start)
@@ -254,14 +342,12 @@ def _upscaled(clip: _Clip, copied: Sequence["Stream"], upscale: Upscale) -> Iter
         if last is not None and item.pts <= last:
             clip.damage.append(f"the times of frames run backwards after {float(last * time_base):.2f} s")
             continue
-        last = item.pts
-        rgb = upright(frame_to_rgb(item, reformatter, clip.path), item)
-        if size not in (None, rgb.shape):
-            raise UserError(
-                f"{clip.path}: frames change their size at {float(last * time_base):.2f} s; split it there"
-            )
-        size = rgb.shape
-        yield item, make_even(upscale(rgb))
+        of_this = (item.height, item.width, is_turned(item))
+        if size not in (None, of_this):
+            at = float(item.pts * time_base)
+            raise UserError(f"{clip.path}: frames change their size at {at:.2f} s; split it there")
+        size, last = of_this, item.pts
+        yield item
 
 
 def _contents(clip: _Clip, copied: Sequence["Stream"]) -> Iterator["av.Packet | av.VideoFrame"]:
@@ -310,78 +396,14 @@ def _duration(video: "VideoStream") -> int:
     return max(1, round(1 / (video.average_rate or video.guessed_rate or 25) / _time_base(video)))
 
 
-def _add_encoder(
-    output: "OutputContainer",
-    target: Path,
-    video: "VideoStream",
-    frame: "av.VideoFrame",
-    shape: Sequence[int],
-    quality: int | None,
-) -> "VideoStream":
-    """Adds the stream of upscaled frames of `shape` (H, W, 3), described as `video` and `frame`."""
-    _, codec = WRITABLE_SUFFIXES[target.suffix.lower()]
-    worst = 51 if codec == "libx264" else 63
-    missing = 35 if quality is None else 100 - quality
-    options = {"crf": str(max(1, round(worst * missing / 100)))}  # 0 would be a profile that few players know
-    if codec == "libvpx-vp9":
-        options |= {"row-mt": "1", "cpu-used": "4"}  # the default is slower than the network
-    rate = video.average_rate or video.guessed_rate or 25
-    encoder = cast("VideoStream", output.add_stream(codec, rate=rate, options=options))
-    context = encoder.codec_context
-    context.height, context.width, _ = shape
-    context.pix_fmt = "yuv420p"
-    context.flags |= av.codec.context.Flags.frame_duration  # else the last would be as long as the others
-    context.thread_type = "FRAME"  # encodes while the next frame is upscaled, and better than by slices
-    context.time_base = _time_base(video)
-    aspect = video.sample_aspect_ratio
-    if aspect:
-        context.sample_aspect_ratio = 1 / aspect if is_turned(frame) else aspect
-    context.colorspace = colour_matrix(frame, target)
-    context.color_range = LIMITED
-    # 0 and 3 are reserved, and encoders refuse them.
-    context.color_primaries = frame.color_primaries if frame.color_primaries not in (0, 3) else UNSPECIFIED
-    context.color_trc = frame.color_trc if frame.color_trc not in (0, 3) else UNSPECIFIED
-    _copy_description(video, encoder)
-    return encoder
-
-
-def _add_copies(
-    output: "OutputContainer", target: Path, source: "InputContainer", streams: Sequence["Stream"]
-) -> dict[int, "Stream"]:
-    """Adds what is copied to the result: streams, fonts, chapters, and the description of the file.
-
-    Returns:
-        The new streams by index in the source.
-
-    Raises:
-        UserError: the container cannot hold the audio.
-    """
-    copies: dict[int, Stream] = {}
-    for stream in streams:
-        name = stream.codec_context.name if stream.codec_context else "of an unknown codec"
-        try:
-            copies[stream.index] = output.add_stream_from_template(stream)
-            _copy_description(stream, copies[stream.index])
-        except ValueError:
-            if stream.type == "audio":
-                raise UserError(
-                    f"{target}: {target.suffix} cannot hold its audio ({name}); write .mkv instead"
-                ) from None
-            logging.warning("%s: left out subtitles (%s), which %s cannot hold", target, name, target.suffix)
-    if target.suffix.lower() == ".mkv":
-        for stream in source.streams:
-            if stream.type == "attachment":  # fonts of subtitles; written with the header
-                output.add_stream_from_template(stream)
-    of_the_container = ("major_brand", "minor_version", "compatible_brands", "encoder")
-    output.metadata.update({k: v for k, v in source.metadata.items() if k.lower() not in of_the_container})
-    output.set_chapters(source.chapters())
-    return copies
-
-
 def _copy_description(stream: "Stream", to: "Stream") -> None:
     to.disposition = stream.disposition
     to.metadata.update(
-        {k: v for k, v in stream.metadata.items() if k in ("language", "title", "handler_name")}
+        {
+            k: v
+            for k, v in stream.metadata.items()
+            if k in ("language", "title", "handler_name", "creation_time")
+        }
     )
 
 
@@ -389,8 +411,10 @@ def _start_encoding(output: "OutputContainer", target: Path, encoder: "VideoStre
     """Writes the header; UserError where the encoder refuses the size."""
     try:
         output.start_encoding()
-    except ExternalError:
+    except FFmpegError:
+        if encoder.codec_context.is_open:
+            raise
         raise UserError(
             f"{target}: {encoder.codec_context.codec.name} cannot encode frames of"
-            f" {encoder.width}x{encoder.height} pixels; use a smaller scale"
+            f" {encoder.width}x{encoder.height} pixels; use another scale"
         ) from None

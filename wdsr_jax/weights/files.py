@@ -1,6 +1,7 @@
 """Names and places of weights files. Imports no JAX: a command finds mistakes in its arguments at once."""
 
 import os
+import re
 from pathlib import Path
 
 from wdsr_jax.errors import UserError
@@ -20,6 +21,18 @@ def list_pretrained() -> list[str]:
         Their names in order, for `load_pretrained`.
     """
     return sorted(path.stem for path in _SHIPPED.glob("*.safetensors"))
+
+
+def pretrained_for(factor: float) -> str | None:
+    """The shipped network to upscale by `factor`: of the next larger scale, or else of the largest.
+
+    Returns:
+        Its name; None where none is shipped.
+    """
+    found = ((re.search(r"-x(\d+)$", name), name) for name in list_pretrained())
+    scales = {int(match[1]): name for match, name in found if match}
+    larger = [scale for scale in scales if scale >= factor - 1e-3]
+    return scales[min(larger or [max(scales)])] if scales else None
 
 
 def find_weights(name_or_path: str | os.PathLike) -> Path:
