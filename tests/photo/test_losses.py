@@ -10,6 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from wdsr_jax.photo import losses
+from wdsr_jax.photo.boxes import Items
 from wdsr_jax.photo.exif import clean_exif
 from wdsr_jax.photo.formats import FORMATS
 from wdsr_jax.photo.metadata import Metadata
@@ -113,6 +115,24 @@ def test_bits_beyond_8():
     grey = encoded("JPEG2000", DEEP[..., 0])
     assert read(grey).pixels.dtype == np.uint16
     assert read(grey).lost == ()
+    for kind, largest, words in ((5, 65535, ()), (6, 65535, ("16 bits (read as 8)",)), (6, 255, ())):
+        pixels = DEEP.astype(">u2") if largest > 255 else RGB
+        content = b"P%d # 1 2 3\n40 24\n%d\n" % (kind, largest) + pixels.tobytes()
+        assert read(content).lost == words
+
+
+@pytest.mark.parametrize(
+    "items, words",
+    [
+        (Items(types=(b"av01", b"tmap")), "HDR gain map"),
+        (Items(all_properties=((b"auxC", b"urn:com:apple:photo:2020:aux:hdrgainmap\0"),)), "HDR gain map"),
+        (Items(all_properties=((b"auxC", b"urn:mpeg:hevc:2015:auxid:2\0"),)), "depth map"),
+        (Items(properties=((b"pixi", b"\0\0\0\0\3\x0c\x0c\x0c"),)), "12 bits (read as 8)"),
+    ],
+)
+def test_items_of_avif(monkeypatch, items, words):
+    monkeypatch.setattr(losses, "read_items", lambda file: items)
+    assert read(encoded("AVIF")).lost == (words,)
 
 
 @pytest.mark.skipif(not shutil.which("avifenc"), reason="avifenc is not installed")

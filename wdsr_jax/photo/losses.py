@@ -32,6 +32,7 @@ _LOST_BY_XMP = {
     rb"xmpNote:HasExtendedXMP": "second part of the XMP",
 }
 _CHANNELS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # by PHOTOMETRIC_INTERPRETATION
+_PPM_HEADER = 1000  # bytes, with comments
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _TEXTS_OF_PROGRAMS = (b"Software\0", b"date:", b"CREATOR:", b"Created with", b"File written by")
 
@@ -57,6 +58,11 @@ def lost_in_reading(
     elif image.format == "JPEG2000":
         header = dict(boxes(read_box(file, b"jp2h"))).get(b"ihdr", b"")
         found += _lost_bits((header[10] & 0x7F) + 1 if len(header) > 10 else 8, 8 * channels.itemsize)
+    elif image.format == "PPM":
+        file.seek(0)
+        words = re.sub(rb"#[^\n]*", b"", file.read(_PPM_HEADER)).split()
+        largest = int(words[3]) if len(words) > 3 and words[3].isdigit() else 255
+        found += _lost_bits(largest.bit_length(), 8 * channels.itemsize)
     elif image.format == "JXL":
         found += _lost_bits(image.info.get("bit_depth", 8), 8 * channels.itemsize)
     if ifd:
