@@ -107,7 +107,7 @@ def test_several_pictures_in_a_heic():
     pictures.save(file, quality=95)
     photo = read(file.getvalue())
     assert photo.pixels.shape == RGB.shape
-    assert photo.lost == ("1 other pictures",)
+    assert photo.lost == ("1 other picture",)
 
 
 def test_jpeg_xl():

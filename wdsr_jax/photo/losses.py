@@ -94,7 +94,7 @@ def _lost_of_items(image: Image.Image, file: BinaryIO, depth: int) -> Iterator[s
         yield "depth map"
     pictures = getattr(image, "n_frames", 1)
     if pictures > 1:
-        yield f"{pictures - 1} other pictures"
+        yield f"{pictures - 1} other picture{'s' * (pictures > 2)}"
     bits = max(dict(items.properties).get(b"pixi", b"")[5:], default=8)
     yield from _lost_bits(bits, depth)
 

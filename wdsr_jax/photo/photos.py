@@ -46,7 +46,8 @@ from wdsr_jax.system.files import replacing
 EXIF_ORIENTATION = {2: 1, 3: 3, 4: 2, 5: 4, 6: 6, 7: 7, 8: 5}
 _MAX_STREAM = 2**31  # bytes read from a pipe
 _MULTI_PICTURE = b"MPF\0"  # before the index of the pictures in a JPEG
-_MAX_MARKS = 1000  # of EXIF in an AVIF; more is an attack
+_MAX_MARKS = 100  # of EXIF in an AVIF; more is an attack
+_MAX_EXIF = 2**24  # bytes
 _DEFAULT_QUALITY = {"jpeg": 92, "webp": 90, "avif": 80}
 
 
@@ -283,7 +284,7 @@ def _without_heavy_exif(stream: BinaryIO) -> tuple[BinaryIO, bool]:
     for count, mark in enumerate(re.finditer(rb"II\*\0|MM\0\*", content)):
         if count == _MAX_MARKS:
             raise ValueError("its EXIF is damaged")
-        block = content[mark.start() :]
+        block = content[mark.start() : mark.start() + _MAX_EXIF]
         if needs_much_memory(block):
             directory = mark.start() + read_header(block)[1]
             return io.BytesIO(content[:directory] + bytes(2) + content[directory + 2 :]), True
