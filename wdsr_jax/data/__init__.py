@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from wdsr_jax.data.dataset import Images, PairedDataset, dataset_from_images, drop_small
+from wdsr_jax.data.dataset import Images, PairedDataset, dataset_from_images, drop_small, with_lr
 from wdsr_jax.data.degradation import parse_degradation
 from wdsr_jax.data.folders import load_folders
+from wdsr_jax.data.online import Online, is_online, margin_of, parse_online
 from wdsr_jax.data.sample import load_sample
 from wdsr_jax.errors import UserError
 
@@ -33,17 +34,18 @@ def load_data(
         cache_dir: where decoded images are kept; None or empty is `$XDG_CACHE_HOME/wdsr_jax` or
             `~/.cache/wdsr_jax`.
         patch_size: LR pixels a side; training pairs with a smaller LR are left out, and logged.
-        degradation: for `folder` and `sample`, how LR is made from HR, see `parse_degradation`; empty is
-            MATLAB's bicubic.
+        degradation: for `folder` and `sample`, how LR is made from HR, see `parse_degradation` and
+            `parse_online`; empty is MATLAB's bicubic.
 
     Returns:
-        (training pairs, validation pairs).
+        (training pairs, validation pairs). Where the degradation is online the training images have no LR.
 
     Raises:
         UserError: an unknown source or degradation; data that is missing, broken, too small, or does not
             fit; a cache that cannot be written.
     """
-    makes_lr = parse_degradation(degradation) if degradation else None
+    parse = parse_online if is_online(degradation) else parse_degradation
+    makes_lr = parse(degradation) if degradation else None
     if source == "sample":
         train, val = load_sample(scale, cache_dir, makes_lr)
     elif source == "folder":
@@ -63,4 +65,6 @@ def load_data(
         )
     else:
         raise UserError(f"config.data.source={source!r} is unknown; it is div2k, folder or sample")
+    if isinstance(makes_lr, Online):
+        return drop_small(train, patch_size, margin_of(scale, makes_lr)), with_lr(val, makes_lr, cache_dir)
     return drop_small(train, patch_size), val

@@ -104,7 +104,7 @@ def parse_degradation(text: str) -> Degradation:
         elif not equals or name not in _LIMITS:
             raise UserError(
                 f"{where}: {part!r} is unknown; it is one of {', '.join(PRESETS)}, or settings such as "
-                f"blur=0.5:2,shift=4 ({', '.join(_LIMITS)}), or both: mild,shift=8"
+                f"blur=0.5:2,shift=4 ({', '.join(_LIMITS)}), or both: mild,shift=8; or it begins with online"
             )
         else:
             settings = settings._replace(**{name: _read(name, value, where)})

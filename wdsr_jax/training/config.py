@@ -322,13 +322,17 @@ def check_network(config: ConfigDict) -> "nn.Module":
         The network of the config.
 
     Raises:
-        UserError: names the key, and what it may be, as `create_model` and `parse_degradation`.
+        UserError: names the key, and what it may be, as `create_model`, `parse_degradation` and
+            `parse_online`.
     """
     from wdsr_jax.data.degradation import parse_degradation
+    from wdsr_jax.data.online import is_online, parse_online
     from wdsr_jax.models import create_model
     from wdsr_jax.models.vgg import LAYERS
 
-    if config.data.degradation:
+    if is_online(config.data.degradation):
+        parse_online(config.data.degradation)
+    elif config.data.degradation:
         parse_degradation(config.data.degradation)
     features = ("none", *LAYERS)
     if "gan" in config and config.gan.perceptual not in features:

@@ -1,6 +1,7 @@
 """From a config to what a run needs: its images, and its task."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 
 from wdsr_jax.data import load_data
 from wdsr_jax.data.dataset import PairedDataset
+from wdsr_jax.data.online import degrade_share, is_online, margin_of, parse_online
 from wdsr_jax.evaluation.examples import Example, examples_of_pairs
 from wdsr_jax.models import count_params, create_model
 from wdsr_jax.models.discriminator import Discriminator
@@ -74,8 +76,10 @@ def load_run_data(config: ConfigDict) -> RunData:
 
 def batch_options(config: ConfigDict) -> dict[str, int]:
     """The arguments of `training_batches` that a config and the processes of the run decide."""
+    degradation, scale = config.data.degradation, config.model.scale
     return dict(
         patch_size=config.data.patch_size,
+        margin=margin_of(scale, parse_online(degradation)) if is_online(degradation) else 0,
         batch_size=config.data.batch_size,
         seed=config.train.seed,
         process_index=jax.process_index(),
@@ -153,8 +157,18 @@ def _common_options(config: ConfigDict, module: nn.Module) -> tuple[optax.Schedu
         decay=train.lr_decay,
     )
     optimizer = optim.create_optimizer(schedule, train.grad_clip)
-    options = dict(module=module, optimizer=optimizer, loss=LOSSES[train.loss])
+    options = dict(module=module, optimizer=optimizer, loss=LOSSES[train.loss], degrade=_degrade(config))
     return schedule, options | dict(seed=train.seed, ema_decay=train.ema_decay)
+
+
+def _degrade(config: ConfigDict) -> step.Degrade | None:
+    """What makes the LR of a step's batch on the devices; None where LR is there before."""
+    if not is_online(config.data.degradation):
+        return None
+    settings = parse_online(config.data.degradation)
+    return functools.partial(
+        degrade_share, seed=config.train.seed, scale=config.model.scale, settings=settings
+    )
 
 
 def _shapes(init_state: Callable[[str], step.TrainState]) -> Any:
