@@ -301,10 +301,12 @@ def resample(
     weights = _kernels(scale, margin, scale * rest, moved, method)  # (B, Q, 2, T)
     vertical = _band_matrices(weights[:, :, 0] * _WEIGHTS[None, :, None], rows, scale)  # (B, Q, h, H)
     horizontal = _band_matrices(weights[:, :, 1], columns, scale)  # (B, Q, w, W)
-    image = hr.astype(jnp.float32).reshape(batch, height, width * channels)
+    # Planes side by side, (B, H, 3 W): both products then take their arrays as they lie in memory.
+    image = hr.astype(jnp.float32).transpose(0, 1, 3, 2).reshape(batch, height, channels * width)
     image = jnp.einsum("bqhy,byk->bqhk", vertical, image, precision=_HIGHEST)
-    image = image.reshape(batch, len(_NODES), rows, width, channels)
-    return jnp.einsum("bqhxc,bqwx->bhwc", image, horizontal, precision=_HIGHEST)
+    image = image.reshape(batch, len(_NODES), rows * channels, width)
+    image = jnp.einsum("bqkx,bqwx->bqkw", image, horizontal, precision=_HIGHEST).sum(1)
+    return image.reshape(batch, rows, channels, columns).transpose(0, 1, 3, 2)
 
 
 def _kernels(scale: int, margin: int, sigma: jax.Array, moved: jax.Array, method: jax.Array) -> jax.Array:
@@ -529,16 +531,24 @@ def jpeg_on_grid(
         is_subsampled: as for `jpeg`.
         grid: rows and columns that the first block reaches beyond the image, 0 to 15, int (B, 2).
     """
-    sides = image.shape[1:3]
-    places = []
-    for axis, side in enumerate(sides):
-        count = -(-(side + _BLOCK - 1) // _BLOCK) * _BLOCK
-        place = (jnp.arange(count)[None] - grid[:, axis, None]) % (2 * side)
-        places.append(jnp.minimum(place, 2 * side - 1 - place))
-    take = jax.vmap(lambda image, y, x: image[y[:, None], x[None]])
-    coded = jpeg(take(image, *places), quality, is_subsampled)
-    starts = (grid[:, axis, None] + jnp.arange(side)[None] for axis, side in enumerate(sides))
-    return jnp.where(quality[:, None, None, None] > 0, take(coded, *starts), image)
+    onto, back = [], []
+    for axis, side in enumerate(image.shape[1:3]):
+        first, pixels = grid[:, axis, None], jnp.arange(side)[None]
+        place = (jnp.arange(-(-(side + _BLOCK - 1) // _BLOCK) * _BLOCK)[None] - first) % (2 * side)
+        onto.append(
+            jax.nn.one_hot(jnp.minimum(place, 2 * side - 1 - place), side)
+        )  # (B, side on the grid, side)
+        back.append(jax.nn.one_hot(first + pixels, place.shape[1]))
+
+    # Products with one-hot matrices: for the sake of indices XLA would compute the noise of a pixel anew each
+    # time it is looked at.
+    def take(image, rows, columns):
+        image = jnp.einsum("bny,byxc->bnxc", rows, image, precision=_HIGHEST)
+        return jnp.einsum("bmx,bnxc->bnmc", columns, image, precision=_HIGHEST)
+
+    image = take(image, *onto)
+    coded = jpeg(image, quality, is_subsampled)
+    return take(jnp.where(quality[:, None, None, None] > 0, coded, image), *back)
 
 
 def degrade_batch(keys: jax.Array, hr: jax.Array, scale: int, settings: Online) -> jax.Array:
