@@ -8,7 +8,7 @@ from absl import logging
 
 from wdsr_jax.data.dataset import PairedDataset, dataset_from_files
 from wdsr_jax.data.names import PairFiles, find_pairs
-from wdsr_jax.data.settings import Degradation
+from wdsr_jax.data.settings import Degradation, Online
 from wdsr_jax.errors import UserError
 
 _VALID_FOLDER = re.compile(r"(^|_)val(id|idation)?(_|$)", re.IGNORECASE)  # as in DIV2K_valid_HR
@@ -19,7 +19,7 @@ def load_folders(
     val_root: str,
     scale: int,
     cache_dir: str | Path | None,
-    degradation: Degradation | None = None,
+    degradation: Degradation | Online | None = None,
 ) -> tuple[PairedDataset, PairedDataset]:
     """Pairs to train on and pairs held out to validate on.
 
@@ -31,7 +31,8 @@ def load_folders(
         val_root: such a folder to validate on, or empty.
         scale: HR pixels per LR pixel and side.
         cache_dir: see `build_cache`.
-        degradation: makes LR from HR, to train and to validate on, instead of `imresize`.
+        degradation: makes LR from HR, to train and to validate on, instead of `imresize`; of the kind
+            `Online` none is made here.
 
     Returns:
         (training pairs, validation pairs).

@@ -204,7 +204,7 @@ def train_step(
 
 
 def parallel_train_step(
-    *, vgg_file: str, perceptual: str, **options: Any
+    *, vgg_file: str, perceptual: str, degrade: step.Degrade | None = None, **options: Any
 ) -> Callable[..., tuple[Any, step.Metrics]]:
     """`train_step` with `options` bound, on all devices of all hosts; see `step.parallel`.
 
@@ -212,4 +212,5 @@ def parallel_train_step(
         UserError: see `load_vgg`.
     """
     vgg_params = None if perceptual == "none" else load_vgg(vgg_file, perceptual)
-    return step.parallel(functools.partial(train_step, perceptual=perceptual, **options), vgg_params)
+    stepped = functools.partial(train_step, perceptual=perceptual, **options)
+    return step.parallel(stepped, vgg_params, degrade)

@@ -22,6 +22,7 @@ from wdsr_jax.training.losses import Loss, shift_tolerant
 
 Batch = Mapping[str, UInt8[Array | np.ndarray, "b _ _ 3"]]  # "lr": (B, P, P, 3); "hr": (B, P r, P r, 3)
 Metrics = dict[str, Shaped[Array, ""]]
+Degrade = Callable[[Array, Array, Array], Batch]  # (HR with a margin, step, device) -> batch
 
 # CPU hosts: XLA runs each convolution of a batch of small patches on one thread, so that one device uses
 # one core. The independent convolutions of unrolled micro-batches run side by side instead. More than
@@ -199,15 +200,20 @@ def advance(state: State, finite: Bool[Array, ""], **new: Any) -> State:
     )
 
 
-def parallel_train_step(**options: Any) -> Callable[..., tuple[TrainState, Metrics]]:
+def parallel_train_step(
+    degrade: Degrade | None = None, **options: Any
+) -> Callable[..., tuple[TrainState, Metrics]]:
     """`train_step` with `options` bound, on all devices of all hosts; see `parallel`."""
     return parallel(
-        lambda state, batch, _, axis_name: train_step(state, batch, axis_name=axis_name, **options)
+        lambda state, batch, _, axis_name: train_step(state, batch, axis_name=axis_name, **options),
+        degrade=degrade,
     )
 
 
 def parallel(
-    step: Callable[..., tuple[TrainState, Metrics]], constants: Any = None
+    step: Callable[..., tuple[TrainState, Metrics]],
+    constants: Any = None,
+    degrade: Degrade | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """A training step on all devices of all hosts.
 
@@ -218,9 +224,13 @@ def parallel(
     Args:
         step: (state, batch, constants, axis_name="batch") -> (state, metrics).
         constants: arrays that no step changes; as part of the program they would be compiled into it.
+        degrade: makes the batch from its HR, the number of the step and that of the device among all; None
+            for batches that have their LR.
     """
 
     def stepped(state, batch, stop, constants):
+        if degrade is not None:
+            batch = degrade(batch["hr"], state.step, jax.lax.axis_index("batch"))
         state, metrics = step(state, batch, constants, axis_name="batch")
         return state, metrics | {"stop": jax.lax.pmax(jnp.asarray(stop, jnp.int32), "batch")}
 
