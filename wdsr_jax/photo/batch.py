@@ -159,7 +159,7 @@ def upscale_stream(args: argparse.Namespace) -> None:
     height, width, _ = photo.pixels.shape
     job = Job(Path(source), Path(target), (height, width), entry={})
     with Progress(height * width / 1e6, "MP", source, digits=2) as bar:
-        upscaled = _upscaled(photo, job, args, _paced(bar))
+        upscaled = upscale_by_arguments(photo, job, args, _paced(bar))
     if to_stdout:
         output_format = format_of(target)
         encode_photo(sys.stdout.buffer, upscaled, format=output_format, quality=args.quality, name="stdout")
@@ -175,7 +175,7 @@ def _upscale_photo(
     compare: Callable[..., None] | None,
 ) -> tuple[str, ...]:
     photo = read_photo(job.source)
-    upscaled = _upscaled(photo, job, args, on_pixels, tilings)
+    upscaled = upscale_by_arguments(photo, job, args, on_pixels, tilings)
     lost = write_photo(job.target, upscaled, quality=args.quality)
     if compare:
         pixels = (_rgb_of_8_bits(image.pixels) for image in (photo, upscaled))
@@ -190,12 +190,12 @@ def _rgb_of_8_bits(pixels: np.ndarray) -> np.ndarray:
 
 def _upscale_video(job: Job, args: argparse.Namespace) -> tuple[str, ...]:
     def upscale_frame(frame: np.ndarray) -> np.ndarray:
-        return _upscaled(Photo(frame), job, args).pixels
+        return upscale_by_arguments(Photo(frame), job, args).pixels
 
     return upscale_video(job.source, job.target, upscale_frame, quality=args.quality)
 
 
-def _upscaled(
+def upscale_by_arguments(
     photo: Photo,
     job: Job,
     args: argparse.Namespace,
@@ -203,6 +203,13 @@ def _upscaled(
     tilings: Callable[[Any], list[Tiling] | None] = lambda module: None,
 ) -> Photo:
     """One photograph, or one frame of a video, by the arguments of the command.
+
+    Args:
+        photo: what is upscaled.
+        job: its `source` is for messages; the ending of its `target` names the format.
+        args: see `command.parse_arguments`.
+        on_pixels: is called with the count of LR pixels done since the last call.
+        tilings: the tilings that a network may use; None where it chooses them by itself.
 
     Raises:
         UserError: the result is too large for its format or for the memory, or an option does not fit.
