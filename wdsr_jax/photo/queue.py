@@ -44,7 +44,7 @@ class _Removed(Exception):
 
 @dataclass
 class Picture:
-    """A photograph of the queue.
+    """A photograph of the queue; UserError for a video.
 
     Attributes:
         name: the file's, as the browser gave it, without folders; to show, never to open.
@@ -86,6 +86,9 @@ class Picture:
 
     def __post_init__(self) -> None:
         self.name = _plain_name(self.name)
+        if is_video(self.name):
+            advice = "a video; the command line takes it: python -m wdsr_jax.upscale FILE"
+            raise UserError(f"{self.name}: {advice}")
         targets, _ = name_targets([Input(Path(self.name), None, None)], self.args)
         (self.result_name,) = (target.name for target in targets.values())
 
@@ -138,13 +141,10 @@ class Queue:
         """Adds a photograph whose `upload` has been written; one that is refused leaves no file.
 
         Raises:
-            UserError: it is a video, no picture, of no format that is read, or too large for its format.
-                Other reasons show when it is read as a whole.
+            UserError: it is no picture, of no format that is read, or too large for its format. Other reasons
+                show when it is read as a whole.
         """
         try:
-            if is_video(picture.name):
-                advice = "a video; the command line takes it: python -m wdsr_jax.upscale FILE"
-                raise UserError(f"{picture.name}: {advice}")
             with (
                 reading(picture.name),
                 open_file(picture.upload) as file,
@@ -215,11 +215,11 @@ class Queue:
                 error = _line(f"{picture.name}: failed ({type(fault).__name__}: {fault})", picture)
             if error and not picture.removed:
                 logging.warning("%s", error)
+            picture.upload.unlink(missing_ok=True)
             with self._changed:
                 picture.state, picture.error = state, error
                 if picture.removed:
                     picture.delete_files()
-            picture.upload.unlink(missing_ok=True)
 
     def _next(self) -> Picture | None:
         return next((picture for picture in self._pictures.values() if picture.state == "waiting"), None)

@@ -197,7 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, method: Any) -> None:
         length = self.headers.get("Content-Length", "0")
-        self._unread = int(length) if re.fullmatch(r"\d{1,15}", length) else 0
+        self._unread = int(length) if re.fullmatch(r"\d{1,15}", length) else 0  # bytes of the body
+        self._most_discarded = _BLOCK
         try:
             host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
             if host not in self.server.hosts:
@@ -208,6 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
             key, slash, path = url.path.removeprefix("/").partition("/")
             if not secrets.compare_digest(key.encode(), self.server.key.encode()):
                 raise _Refusal(403, "open the whole address that the command printed; it holds a key")
+            self._most_discarded = MOST_BYTES
             if not slash:
                 raise _Refusal(404, "the address that the command printed ends in a slash")
             method(path, {name: values[-1] for name, values in parse_qs(url.query).items()})
@@ -236,14 +238,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _post(self, path: str, query: dict[str, str]) -> None:
         if path != "pictures":
             raise _Refusal(404, "there is no such page")
-        picture = Picture(query.get("name", ""), self._arguments(query), self.server.folder)
-        length = self.headers.get("Content-Length", "")
-        if not re.fullmatch(r"\d{1,15}", length):
-            raise _Refusal(411, f"{picture.name}: the request does not say how long it is")
-        if int(length) > MOST_BYTES:
-            raise _Refusal(413, f"{picture.name}: more than {MOST_BYTES // 2**20} MB; use the command line")
+        args = self._arguments(query)
+        if not self.headers.get("Content-Length", "").isdigit():
+            raise _Refusal(411, "the request does not say how long it is")
         try:
-            self._store(picture, int(length))
+            picture = Picture(query.get("name", ""), args, self.server.folder)
+            if self._unread > MOST_BYTES:
+                raise _Refusal(
+                    413, f"{picture.name}: more than {MOST_BYTES // 2**20} MB; use the command line"
+                )
+            self._store(picture)
             self.server.queue.add(picture)
         except UserError as error:
             raise _Refusal(422, str(error)) from None
@@ -257,10 +261,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json(200, "{}")
 
     def _discard_body(self) -> None:
-        """Reads a short body that nobody wants: with it unread, the answer might not arrive."""
-        if 0 < self._unread <= _BLOCK:
+        """Reads a body that nobody wants: with it unread, the answer might not arrive."""
+        if self._unread <= self._most_discarded:
             with suppress(OSError):
-                self.rfile.read(self._unread)
+                while self._unread and (block := self.rfile.read(min(self._unread, _BLOCK))):
+                    self._unread -= len(block)
 
     def _picture(self, path: str) -> tuple[Picture, str]:
         """The photograph that a path names, and what of it."""
@@ -291,21 +296,20 @@ class _Handler(BaseHTTPRequestHandler):
             args.model, args.perceptual = model or None, None
         return args
 
-    def _store(self, picture: Picture, length: int) -> None:
+    def _store(self, picture: Picture) -> None:
         """Writes the body of the request to the photograph's file, whole or not at all."""
-        self._unread = 0
         try:
             with path_errors(picture.name, "cannot be stored"), open(picture.upload, "xb") as file:
-                left = length
-                while left:
+                while self._unread:
                     try:
-                        block = self.rfile.read(min(left, _BLOCK))
+                        block = self.rfile.read(min(self._unread, _BLOCK))
                     except OSError:  # nothing came for a minute, or the browser is gone
                         block = b""
                     if not block:
+                        self._unread = 0
                         raise _Refusal(408, f"{picture.name}: only a part of it arrived; drop it again")
+                    self._unread -= len(block)
                     file.write(block)
-                    left -= len(block)
         except BaseException:
             picture.upload.unlink(missing_ok=True)
             raise
