@@ -16,7 +16,8 @@ from wdsr_jax.image.files import read_image
 def address(start_process, tmp_path):
     """Of the page of a server that runs as a process of its own, with the weights that ship."""
     out = tmp_path / "out.txt"
-    start_process([sys.executable, "-m", "wdsr_jax.upscale", "--serve", "--scale=2"], out)
+    command = [sys.executable, "-m", "wdsr_jax.upscale", "--serve", "--scale=2"]
+    start_process(command, out, TMPDIR=str(tmp_path))  # which is killed, so that its files stay there
     until(lambda: "\n" in out.read_text())
     return re.match(r"open (http://127\.0\.0\.1:\d+/\S+/) in a browser", out.read_text())[1]
 
