@@ -65,6 +65,73 @@ def test_what_a_run_leaves(finished, photos, image_cache):
 # Started again
 
 
+def test_a_change_that_is_none_changes_nothing(config, finished, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        stop_before_step(patched, 4, terminate)
+        assert train_and_evaluate(config, tmp_path) == 128 + 15
+    config.train.resume_changed = True
+    assert train_and_evaluate(config, tmp_path) == 0
+    assert_same_state(state_of(tmp_path), state_of(finished))
+    assert best_of(tmp_path) == best_of(finished)
+
+
+def test_another_rate_and_length_go_on_from_state_and_step(photos, image_cache, tmp_path, caplog):
+    """3 steps, then others at half the rate: the same as one run whose schedule says so."""
+    rate, options = (
+        2.0**-10,
+        dict(train__schedule="piecewise", train__lr_decay=0.5, train__checkpoint_every=3),
+    )
+    whole = tiny_config(photos, image_cache, train__lr_boundaries=(3,), train__learning_rate=rate, **options)
+    assert train_and_evaluate(whole, tmp_path / "whole") == 0
+    first = tiny_config(photos, image_cache, train__lr_boundaries=(), train__learning_rate=rate, **options)
+    first.train.steps = 3
+    assert train_and_evaluate(first, tmp_path / "parts") == 0
+    then = tiny_config(photos, image_cache, train__lr_boundaries=(), train__learning_rate=rate / 2, **options)
+    with pytest.raises(UserError, match=r"train\.learning_rate \(.*resume_changed=true"):
+        train_and_evaluate(then, tmp_path / "parts")
+    then.train.resume_changed = True
+    assert train_and_evaluate(then, tmp_path / "parts") == 0
+    assert any("goes on with another config: train.learning_rate (" in line for line in caplog.messages)
+    assert_same_state(state_of(tmp_path / "parts"), state_of(tmp_path / "whole"))
+    then.train.resume_changed = False  # the new config is the run's
+    assert train_and_evaluate(then, tmp_path / "parts") == 0
+
+
+def test_another_batch_size_and_a_longer_cosine_go_on(photos, image_cache, tmp_path):
+    config = tiny_config(photos, image_cache, train__schedule="cosine")
+    assert train_and_evaluate(config, tmp_path) == 0
+    config.train.update(steps=9, resume_changed=True)
+    config.data.batch_size = 8
+    assert train_and_evaluate(config, tmp_path) == 0
+    assert checkpoints.saved_steps(tmp_path)[-1] == 9
+    rates = dict(read_points(tmp_path)["train/learning_rate"])
+    assert sorted(rates) == list(range(1, 10))
+    assert rates[6] < rates[7] and rates[9] > 0 and rates[9] < rates[8]
+
+
+def test_what_is_no_step_among_the_checkpoints_is_left_alone(a_copy, config, finished, monkeypatch):
+    shutil.rmtree(a_copy / "checkpoints/6")
+    others = ("backup", "4.bak", "007", "\u0663", "-1", "best", "3_old")
+    for name in others:
+        shutil.copytree(a_copy / "checkpoints/4", a_copy / "checkpoints" / name)
+    (a_copy / "checkpoints/99").write_text("no folder")
+    assert checkpoints.saved_steps(a_copy) == [3, 4]
+    assert train_and_evaluate(config, a_copy) == 0
+    assert_same_state(state_of(a_copy), state_of(finished))
+    assert all((a_copy / "checkpoints" / name).is_dir() for name in others)
+    assert (a_copy / "checkpoints/99").read_text() == "no folder"
+
+
+def test_a_copy_of_a_checkpoint_under_another_step_is_set_aside(a_copy, config, finished, caplog):
+    shutil.rmtree(a_copy / "checkpoints/6")
+    for name in ("5", "1234567890123"):
+        shutil.copytree(a_copy / "checkpoints/4", a_copy / "checkpoints" / name)
+    assert train_and_evaluate(config, a_copy) == 0
+    assert_same_state(state_of(a_copy), state_of(finished))
+    assert any(line.startswith("checkpoint 5 is damaged (it is of step 4)") for line in caplog.messages)
+    assert sorted(path.name for path in (a_copy / "damaged").iterdir()) == ["1234567890123", "5"]
+
+
 def test_a_complete_run_started_again_only_reports(a_copy, config, monkeypatch, capsys, caplog):
     stop_before_step(monkeypatch, 7, crash)
     monkeypatch.setattr(run, "evaluate", lambda *args, **options: crash())

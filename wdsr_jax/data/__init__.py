@@ -16,6 +16,8 @@ def load_data(
     scale: int,
     root: str = "",
     val_root: str = "",
+    lr_root: str = "",
+    val_lr_root: str = "",
     track: str = "bicubic",
     cache_dir: str | Path | None = None,
     patch_size: int = 1,
@@ -28,6 +30,8 @@ def load_data(
         scale: HR pixels per LR pixel and side.
         root: for `folder`, see `load_folders`.
         val_root: for `folder`, a folder to validate on; empty holds out a part of `root`.
+        lr_root: for `folder`, the LR of `root`; empty where names or sizes tell.
+        val_lr_root: for `folder`, the LR of `val_root`, likewise.
         track: for `div2k`, see `load_div2k`.
         cache_dir: where decoded images are kept; None or empty is `$XDG_CACHE_HOME/wdsr_jax` or
             `~/.cache/wdsr_jax`.
@@ -49,10 +53,15 @@ def load_data(
     from wdsr_jax.data.sample import load_sample
 
     makes_lr = parse_degradation(degradation) if degradation else None
+    for name, value in {"lr_root": lr_root, "val_lr_root": val_lr_root}.items():
+        if value and source != "folder":
+            raise UserError(f"config.data.{name}={value}: is for config.data.source=folder, not {source}")
     if source == "sample":
         train, val = load_sample(scale, cache_dir, makes_lr)
     elif source == "folder":
-        train, val = load_folders(root, val_root, scale, cache_dir, makes_lr)
+        train, val = load_folders(
+            root, val_root, scale, cache_dir, makes_lr, lr_root=lr_root, val_lr_root=val_lr_root
+        )
     elif source == "div2k" and makes_lr:
         raise UserError(
             f"config.data.degradation={degradation!r}: DIV2K has LR of its own; set config.data.track, or "

@@ -130,8 +130,8 @@ def dataset_from_images(
     """
     if lr is None and scale == 1 and degradation is None:
         raise UserError(
-            "at scale 1 LR cannot be made from HR: name a folder that has both, in folders HR and LR, "
-            "with --config.data.source=folder --config.data.root=DIR"
+            "at scale 1 LR cannot be made from HR: name a folder that has both, in folders HR and LR, with "
+            "--config.data.source=folder --config.data.root=DIR, or that of LR with --config.data.lr_root=DIR"
         )
     hr_key = "hr-" + content_key(hr.fingerprint)
     hr_cache = build_cache(cache_dir, hr_key, hr.names, hr.load, label="caching HR")

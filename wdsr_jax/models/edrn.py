@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.batch_norm import BatchNorm
 from wdsr_jax.models.convolution import AnyArray, Convolution, convolve
-from wdsr_jax.models.layers import Conv, ModuleDef, check_float, shift_mean
+from wdsr_jax.models.layers import Conv, ModuleDef, check_lr, shift_mean
 from wdsr_jax.models.resampling import StridedConv, TransposedConv
 
 _REDUCTION = 16  # of channel attention
@@ -128,7 +128,7 @@ class EDRN(nn.Module):
 
     @nn.compact
     def __call__(self, lr: Shaped[AnyArray, "b h w 3"]) -> Float[Array, "b h w 3"]:
-        check_float(lr)
+        check_lr(lr)
         shared: dict[str, Any] = dict(norm=self.norm, dtype=self.dtype, convolve=self.convolve)
         conv = functools.partial(Conv, **shared)
 

@@ -48,6 +48,8 @@ KEYS = {
     "data.source": Key(str, ("div2k", "folder", "sample")),
     "data.root": Key(str),
     "data.val_root": Key(str),
+    "data.lr_root": Key(str),
+    "data.val_lr_root": Key(str),
     "data.track": Key(str, ("bicubic", "unknown", "mild", "difficult", "wild")),
     "data.cache_dir": Key(str),
     "data.degradation": Key(str),
@@ -59,6 +61,7 @@ KEYS = {
     "train.loss": Key(str, ("l1", "l2", "charbonnier")),
     "train.shift_window": Key(int, "0 or more"),
     "train.init_from": Key(str),
+    "train.resume_changed": Key(bool),
     "train.learning_rate": Key(float, "above 0"),
     "train.schedule": Key(str, ("piecewise", "cosine")),
     "train.warmup_steps": Key(int, "0 or more"),
@@ -84,6 +87,7 @@ KINDS = {
     str: "text",
     int: "a whole number",
     float: "a number",
+    bool: "true or false",
     tuple: "numbers in brackets, such as (1, 2)",
 }
 _SECTIONS = ("model", "data", "train", "gan")
@@ -373,8 +377,8 @@ def check_config(config: ConfigDict) -> None:
 
 
 def _is(value: Any, kind: type) -> bool:
-    if kind is str:
-        return isinstance(value, str)
+    if kind in (str, bool):
+        return isinstance(value, kind)
     if kind is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
     if kind is float:

@@ -66,6 +66,8 @@ def load_run_data(config: ConfigDict) -> RunData:
             scale=config.model.scale,
             root=data.root,
             val_root=data.val_root,
+            lr_root=data.lr_root,
+            val_lr_root=data.val_lr_root,
             track=data.track,
             cache_dir=data.cache_dir,
             patch_size=data.patch_size,
