@@ -11,7 +11,7 @@ import pytest
 
 from tests.weights.torch_writer import NEEDS_TORCH, Bomb, torch_bytes
 from wdsr_jax.errors import UserError
-from wdsr_jax.weights.torch_files import LEGACY_START, Tensor, read_torch
+from wdsr_jax.weights.torch_files import LEGACY_START, Tensor, open_torch
 
 
 def zip_of(pickled, **members):
@@ -30,8 +30,8 @@ def legacy_of(pickled, *, little_endian=True):
 
 
 def read_all(path):
-    file = read_torch(path)
-    return {key: file.read(value) for key, value in file.content.items()}
+    with open_torch(path) as file:
+        return {key: file.read(value) for key, value in file.content.items()}
 
 
 def refusal(path, data):
@@ -94,9 +94,10 @@ def test_what_lies_beside_the_weights_in_a_checkpoint_is_no_obstacle(tmp_path, n
     }
     checkpoint = {"epoch": 3, "weights": layer.state_dict(), **beside}
     torch.save(checkpoint, tmp_path / "file", _use_new_zipfile_serialization=new)
-    file = read_torch(tmp_path / "file")
-    assert file.content["epoch"] == 3 and file.content.keys() == checkpoint.keys()
-    np.testing.assert_array_equal(file.read(file.content["weights"]["bias"]), layer.bias.detach().numpy())
+    with open_torch(tmp_path / "file") as file:
+        assert file.content["epoch"] == 3 and file.content.keys() == checkpoint.keys()
+        bias = file.read(file.content["weights"]["bias"])
+    np.testing.assert_array_equal(bias, layer.bias.detach().numpy())
 
 
 def test_pytorch_reads_the_files_of_these_tests(tmp_path):
@@ -128,11 +129,11 @@ def sample_content():
 def test_tensors_and_what_is_beside_them_are_read(tmp_path):
     content = sample_content()
     (tmp_path / "file.pth").write_bytes(torch_bytes(content))
-    file = read_torch(tmp_path / "file.pth")
-    assert file.content["plain"] == content["plain"]
-    for name, array in content["state"].items():
-        assert isinstance(file.content["state"][name], Tensor)
-        np.testing.assert_array_equal(file.read(file.content["state"][name]), array)
+    with open_torch(tmp_path / "file.pth") as file:
+        assert file.content["plain"] == content["plain"]
+        for name, array in content["state"].items():
+            assert isinstance(file.content["state"][name], Tensor)
+            np.testing.assert_array_equal(file.read(file.content["state"][name]), array)
 
 
 class HiddenBomb(Bomb):
@@ -242,7 +243,8 @@ def test_a_pickle_that_claims_much_or_makes_no_sense_is_refused(tmp_path, opcode
 def test_a_memo_of_four_billion_entries_is_none_here(tmp_path):
     # LONG_BINPUT with this index makes C's unpickler allocate and clear 64 GiB.
     (tmp_path / "file").write_bytes(zip_of(b"\x80\x02}r\xff\xff\xff\xff."))
-    assert read_torch(tmp_path / "file").content == {}
+    with open_torch(tmp_path / "file") as file:
+        assert file.content == {}
 
 
 def test_compressed_data_are_refused(tmp_path):
@@ -283,9 +285,9 @@ def test_damage_anywhere_is_refused_or_harmless(tmp_path, new):
         end = rng.integers(0, len(whole) + 1) if rng.random() < 0.3 else len(whole)
         (tmp_path / "file").write_bytes(damaged[:end])
         try:
-            file = read_torch(tmp_path / "file")
-            for value in file.content.values() if isinstance(file.content, dict) else ():
-                assert file.read(value).nbytes <= len(whole)
+            with open_torch(tmp_path / "file") as file:
+                for value in file.content.values() if isinstance(file.content, dict) else ():
+                    assert file.read(value).nbytes <= len(whole)
         except UserError:
             refused += 1
     assert 0 < refused < 300  # a byte of a tensor's data is harmless

@@ -13,7 +13,7 @@ import jax
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.system import distributed
-from wdsr_jax.system.files import path_errors, replacing
+from wdsr_jax.system.files import path_errors, read_regular, replacing
 from wdsr_jax.system.locks import lock_folder
 
 _CONFIG = "config.json"
@@ -56,8 +56,8 @@ def check_workdir(workdir: str | os.PathLike, config: dict[str, Any], *, resumes
         return
     try:
         with path_errors(workdir / _CONFIG, "cannot be read"):
-            saved = json.loads((workdir / _CONFIG).read_text())
-    except ValueError:
+            saved = json.loads(read_regular(workdir / _CONFIG))
+    except (ValueError, RecursionError):
         raise UserError(f"{workdir / _CONFIG}: damaged; delete it to resume with the config given") from None
     _check_same_config(workdir, saved, config)
 
