@@ -3,7 +3,10 @@
 import argparse
 import collections
 import io
+import os
 import pickle
+import time
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -297,3 +300,90 @@ def test_every_truncation_is_refused(tmp_path):
     whole = torch_bytes({"a": np.ones((3, 2), np.float32)})
     for end in range(len(whole)):
         refusal(tmp_path / "file", whole[:end])
+
+
+# --- what asks for too much ---------------------------------------------------------------------------------
+
+
+def test_opcodes_are_counted_and_marks_too(tmp_path):
+    began = time.process_time()
+    for opcodes in (
+        b"}" + b"q\x00" * 600_000 + b".",
+        b"(" * 200 + b"t" * 200 + b".",
+        # An OrderedDict of 10,000 pairs, made a thousand times over.
+        b"(" + b"(K\x01K\x02t" * 10_000 + b"lq\x00" + b"ccollections\nOrderedDict\n(h\x00tR" * 1000 + b".",
+        b"]q\x00(" + b"(K\x01K\x02t" * 10_000 + b"e" + b"ccollections\nOrderedDict\n(h\x00tR" * 1000 + b".",
+    ):
+        refusal(tmp_path / "file", zip_of(b"\x80\x02" + opcodes))
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("wrap", [zip_of, legacy_of], ids=["zip", "legacy"])
+def test_a_long_pickle_is_not_read(tmp_path, wrap):
+    """Sparse: it costs its author nothing."""
+    data = wrap(b"\x80\x02X" + (1 << 30).to_bytes(4, "little"))
+    (tmp_path / "file").write_bytes(data)
+    os.truncate(tmp_path / "file", 3_000_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError), open_torch(tmp_path / "file"):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 200e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_list_of_members_is_not_read(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}.")
+    whole = bytearray(buffer.getvalue())
+    (tmp_path / "file").write_bytes(b"PK\x03\x04" + bytes(60_000_000))
+    with open(tmp_path / "file", "ab") as file:  # an end record whose list is all that is before it
+        end = whole[-22:]
+        end[12:16], end[16:20] = (60_000_004).to_bytes(4, "little"), bytes(4)
+        file.write(end)
+    with pytest.raises(UserError, match="list of its members"), open_torch(tmp_path / "file"):
+        pass
+
+
+def views(count, size, of):
+    """`count` tensors that all are the first `of` elements of one storage."""
+    number = lambda n: b"J" + n.to_bytes(4, "little")  # noqa: E731
+    call = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage(count=size) + b"q\x01" + b"K\x00("
+    rest = number(of) + b"t(K\x01t\x89}tR"
+    again = b"ctorch._utils\n_rebuild_tensor_v2\n(h\x01K\x00(" + rest
+    names = [b"X\x04\0\0\0%04d" % i for i in range(count)]
+    pickled = b"\x80\x02}(" + names[0] + call + rest + b"".join(name + again for name in names[1:]) + b"u."
+    return zip_of(pickled, **{"data/0": bytes(4 * size)})
+
+
+def test_views_of_one_storage_read_it_once(tmp_path):
+    (tmp_path / "file").write_bytes(views(500, 1_000_000, 500_000))
+    tracemalloc.start()
+    try:
+        arrays = read_all(tmp_path / "file")
+        assert len(arrays) == 500 and all(array.shape == (500_000,) for array in arrays.values())
+        assert tracemalloc.get_traced_memory()[1] < 50e6  # not 2 GB
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_storage_that_is_larger_than_weights_is_not_read(tmp_path):
+    data = legacy_of(tensor(count=1 << 29, shape=(1,)))
+    data = data[: -len(pickle.dumps([], 2))] + pickle.dumps(["0"], 2) + (1 << 29).to_bytes(8, "little")
+    (tmp_path / "file").write_bytes(data)
+    os.truncate(tmp_path / "file", len(data) + (1 << 31))
+    with pytest.raises(UserError, match="more than 268,435,456 bytes"):
+        read_all(tmp_path / "file")
+
+
+def test_a_wrong_checksum_is_found(tmp_path):
+    data = zip_of(tensor(), **{"data/0": DATA})
+    assert "checksum" in refusal(tmp_path / "file", data.replace(DATA, DATA[::-1], 1))
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "file")
+    with pytest.raises(UserError, match="not a regular file"), open_torch(tmp_path / "file"):
+        pass
