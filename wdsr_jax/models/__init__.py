@@ -30,6 +30,7 @@ from wdsr_jax.errors import UserError
 from wdsr_jax.models.edrn import EDRN
 from wdsr_jax.models.edsr import EDSR
 from wdsr_jax.models.layers import count_params, fold_weight_norm
+from wdsr_jax.models.msrresnet import MSRResNet
 from wdsr_jax.models.rdn import RDN
 from wdsr_jax.models.srcnn import SRCNN
 from wdsr_jax.models.srresnet import SRResNet
@@ -51,6 +52,7 @@ _NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "edsr": (EDSR, {}),
     "srcnn_915": (SRCNN, {"middle": 1}),
     "srcnn_955": (SRCNN, {"middle": 5}),
+    "msrresnet": (MSRResNet, {}),
     "srresnet": (SRResNet, {}),
     "rdn": (RDN, {}),
     "edrn": (EDRN, {}),
