@@ -27,6 +27,7 @@ PARAMETERS = {
     "configs/edsr.py": 1_369_859,
     "configs/edsr.py:pixel_shuffle": 1_369_859,
     "configs/edsr.py:deconvolution": 1_259_075,
+    "configs/msrresnet.py": 1_517_571,
     "configs/paper.py:cpu": 151_876,
     "configs/paper.py:full": 1_190_100,
     "configs/quickstart.py": 77_508,

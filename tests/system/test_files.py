@@ -1,10 +1,19 @@
 import fcntl
 import os
+import socket
+import threading
 
 import pytest
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.system.files import default_cache_dir, path_errors, replacing, write_whole
+from wdsr_jax.system.files import (
+    default_cache_dir,
+    open_regular,
+    path_errors,
+    read_regular,
+    replacing,
+    write_whole,
+)
 
 
 def test_path_errors_name_the_path_and_the_reason():
@@ -104,3 +113,59 @@ def test_a_file_system_without_modes_locks_and_fsync_will_do(tmp_path, monkeypat
         monkeypatch.setattr(module, name, refuse)
     write_whole(tmp_path / "file", b"data")
     assert (tmp_path / "file").read_bytes() == b"data"
+
+
+def test_a_regular_file_is_opened_and_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with open_regular(tmp_path / "link") as file:
+        assert file.read(3) == b"con" and os.fstat(file.fileno()).st_size == 7
+    assert read_regular(str(tmp_path / "file")) == b"content"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder", "link", "nothing", "null"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path, kind):
+    path = tmp_path / "it"
+    said = "not a regular file"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(os.path.relpath(path))  # a long path would not fit
+        server.close()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+        said = "Is a directory"
+    elif kind == "link":
+        path.symlink_to(path)
+        said = "Too many levels of symbolic links"
+    else:
+        path = path if kind == "nothing" else "nul\0byte"
+        said = "No such file or directory"
+    with pytest.raises(OSError, match=said):
+        open_regular(path)
+    with (
+        pytest.raises(UserError, match=rf"it: cannot be read \({said}\)$"),
+        path_errors("it", "cannot be read"),
+    ):
+        read_regular(path)
+
+
+def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(tmp_path, monkeypatch):
+    """Between looking and opening: the look is told of another file, the descriptor tells the truth."""
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    status, ended = os.stat(tmp_path / "file"), threading.Event()
+    monkeypatch.setattr(os, "stat", lambda path: status)
+    opened = len(os.listdir("/proc/self/fd"))
+
+    def attempt():
+        with pytest.raises(OSError, match="not a regular file"):
+            open_regular(tmp_path / "pipe")
+        ended.set()
+
+    threading.Thread(target=attempt, daemon=True).start()
+    assert ended.wait(10)
+    assert len(os.listdir("/proc/self/fd")) == opened

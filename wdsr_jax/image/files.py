@@ -5,7 +5,6 @@ import functools
 import io
 import logging
 import os
-import stat
 import struct
 import warnings
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from wdsr_jax.errors import UserError
 from wdsr_jax.image.jpeg import MAX_SCANS, count_scans
 from wdsr_jax.image.pixels import to_uint8
 from wdsr_jax.image.plugins import open_by_plugin
-from wdsr_jax.system.files import replacing
+from wdsr_jax.system.files import open_regular, replacing
 
 # Without a handler, what Pillow logs of damaged files would go to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -63,18 +62,6 @@ def reading(name: str) -> Iterator[None]:
         raise UserError(f"{name}: cannot be read (not enough memory)") from None
     except Exception as error:  # damage: OSError, SyntaxError (PNG), ValueError (TIFF), RuntimeError (AVIF)
         raise UserError(f"{name}: cannot be read ({reason(error)})") from None
-
-
-def open_file(path: str | os.PathLike) -> BinaryIO:
-    """Opens a regular file for reading; a pipe would wait for its writer.
-
-    Raises:
-        OSError: there is no file, or none that can be read.
-    """
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise OSError("not a regular file")
-    return open(path, "rb")
 
 
 def open_image(file: BinaryIO, name: str) -> ImageFile.ImageFile:
@@ -164,7 +151,7 @@ def read_image(path: str | os.PathLike | BinaryIO) -> np.ndarray:
     """
     with (
         reading(str(path)),
-        open_file(path) if isinstance(path, str | os.PathLike) else nullcontext(path) as file,
+        open_regular(path) if isinstance(path, str | os.PathLike) else nullcontext(path) as file,
         open_image(file, str(path)) as image,
     ):
         if image.mode == "F":
@@ -178,7 +165,7 @@ def read_image(path: str | os.PathLike | BinaryIO) -> np.ndarray:
 def image_size(path: str | os.PathLike) -> tuple[int, int] | None:
     """(H, W) as stored, from an image file's header; None where that cannot be read."""
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             return image.height, image.width
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.image.files import encoding, open_file, open_image, reading, save
+from wdsr_jax.image.files import encoding, open_image, reading, save
 from wdsr_jax.image.jpeg import Segment, read_segments, without_segments
 from wdsr_jax.image.pixels import dihedral
 from wdsr_jax.image.plugins import turns_itself
@@ -40,7 +40,7 @@ from wdsr_jax.photo.metadata import (
 from wdsr_jax.photo.png import write_png
 from wdsr_jax.photo.rows import row_ranges
 from wdsr_jax.photo.tiff import full_size_ifd, single_channel_files, write_tiff
-from wdsr_jax.system.files import replacing
+from wdsr_jax.system.files import open_regular, replacing
 
 # The symmetry (see `dihedral`) that turns stored pixels upright, by EXIF's orientation.
 EXIF_ORIENTATION = {2: 1, 3: 3, 4: 2, 5: 4, 6: 6, 7: 7, 8: 5}
@@ -86,7 +86,7 @@ def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> P
     name = str(file) if name is None else name
     with (
         reading(name),
-        open_file(file)
+        open_regular(file)
         if isinstance(file, str | os.PathLike)
         else nullcontext(_seekable(file, name)) as stream,
     ):
@@ -184,7 +184,7 @@ def encode_photo(
 def upright_size(path: str | os.PathLike) -> tuple[int, int] | None:
     """(H, W) of a photograph turned upright, from its header alone; None where that cannot be read."""
     try:
-        with reading(str(path)), open_file(path) as file:
+        with reading(str(path)), open_regular(path) as file:
             stream, exif, _ = _without_heavy_tags(file)
             ifd = _read_ifd(stream, str(path))
             with open_image(stream, str(path)) as image:

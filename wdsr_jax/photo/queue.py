@@ -19,7 +19,7 @@ from absl import logging
 from PIL import Image
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.image.files import open_file, open_image, reading
+from wdsr_jax.image.files import open_image, reading
 from wdsr_jax.image.pixels import to_float, to_uint8
 from wdsr_jax.photo.batch import upscale_by_arguments
 from wdsr_jax.photo.compare import shown_parts
@@ -28,7 +28,7 @@ from wdsr_jax.photo.jobs import Job
 from wdsr_jax.photo.naming import Input, name_targets
 from wdsr_jax.photo.photos import Photo, read_photo, upright_size, write_photo
 from wdsr_jax.photo.sizes import target_size
-from wdsr_jax.system.files import path_errors
+from wdsr_jax.system.files import open_regular, path_errors
 from wdsr_jax.video.formats import is_video
 
 # Pictures of a photograph for the page, with their types. Browsers show neither TIFF nor HEIC.
@@ -147,7 +147,7 @@ class Queue:
         try:
             with (
                 reading(picture.name),
-                open_file(picture.upload) as file,
+                open_regular(picture.upload) as file,
                 open_image(file, picture.name),
             ):
                 picture.size = upright_size(picture.upload)
@@ -232,7 +232,7 @@ def _upscale(picture: Picture) -> None:
         UserError: it cannot be read, is too large, or an option does not fit.
         _Removed: it was removed meanwhile.
     """
-    with open_file(picture.upload) as file:
+    with open_regular(picture.upload) as file:
         photo = read_photo(file, picture.name)
     picture.size = photo.pixels.shape[0], photo.pixels.shape[1]
     _write_thumbnail(picture, photo)

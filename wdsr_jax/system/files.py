@@ -1,14 +1,17 @@
-"""Files written whole or not at all, errors that name their path, and the folder of caches."""
+"""Files opened, written whole or not at all, errors that name their path, and the folder of caches."""
 
+import errno
 import fcntl
 import functools
 import os
 import re
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,6 +42,42 @@ def path_errors(path: str | os.PathLike, what: str = "cannot be written", advice
     except OSError as error:
         reason = f"{path}: {what} ({error.strerror or error})"
         raise UserError(f"{reason}; {advice}" if advice else reason) from None
+
+
+def open_regular(path: str | os.PathLike) -> BufferedReader:
+    """Opens a regular file for reading; all that users name is opened here.
+
+    A pipe would wait for its writer, a device may never end, and opening one can have effects. So what is no
+    regular file is refused before it is opened, and what has taken its place since, before it is read.
+
+    Raises:
+        OSError: there is no such file, or none that may be read, or it is a folder, pipe, socket or device.
+    """
+    try:
+        _check_regular(os.stat(path))
+        # O_NONBLOCK: does not wait for a pipe's writer. It means nothing for a regular file.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except ValueError:  # a NUL in the name
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
+    try:
+        _check_regular(os.fstat(descriptor))
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: str | os.PathLike) -> bytes:
+    """The content of a regular file; OSError as `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("not a regular file")
 
 
 def write_whole(path: str | os.PathLike, data: bytes) -> None:
