@@ -1,5 +1,6 @@
-"""fetch against servers that cut the connection, know no ranges, refuse, or fall silent."""
+"""fetch against servers that cut the connection, know no ranges, refuse, fall silent, drip, or lie."""
 
+import contextlib
 import http.server
 import random
 import re
@@ -31,6 +32,7 @@ def serve_script(serve, script, ranges=True):
             if ranges and asked[-1]:
                 start = int(re.fullmatch(r"bytes=(\d+)-", asked[-1])[1])
                 self.send_response(206)
+                self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
             else:
                 self.send_response(200)
             self.send_header("Content-Length", str(len(CONTENT) - start))
@@ -115,3 +117,93 @@ def test_unreachable(tmp_path, url):
     ):
         download.fetch(url, tmp_path / "a.zip", 5)
     assert not list(tmp_path.iterdir())
+
+
+def serve_raw(serve, answer):
+    """A server that writes the bytes that `answer(range)` yields, headers and all."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            with contextlib.suppress(OSError):  # the client has gone
+                for data in answer(self.headers["Range"]):
+                    self.wfile.write(data)
+                    self.wfile.flush()
+            self.close_connection = True
+
+        def log_message(self, *args):
+            pass
+
+    return serve(Handler) + "/file.zip"
+
+
+def answer(*headers, status="200 OK", body=CONTENT):
+    return "\r\n".join([f"HTTP/1.0 {status}", *headers, "", ""]).encode() + body
+
+
+SIZE = len(CONTENT)
+LENGTH = f"Content-Length: {SIZE}"
+LIES = {
+    "length in words": (answer("Content-Length: many"), "length that is no number, 'many'"),
+    "negative length": (answer("Content-Length: -5"), "length that is no number, '-5'"),
+    "length with colours": (answer("Content-Length: \x1b[31m7"), r"no number, '\\x1b[31m7'"),
+    "length twice": (answer(LENGTH, "Content-Length: 7"), "unmatching values"),
+    "another length": (
+        answer("Content-Length: 7", body=b"7 bytes"),
+        "the server has 7 bytes, published were",
+    ),
+    "more than published": (answer(body=CONTENT + b"more"), f"more than the {SIZE} bytes"),
+    "a part without a place": (answer(LENGTH, status="206 Partial"), "another part (none) than from byte 0"),
+    "a part from elsewhere": (
+        answer("Content-Length: 5", f"Content-Range: bytes 5-9/{SIZE}", status="206 Partial", body=b"fives"),
+        f"another part (bytes 5-9/{SIZE}) than from byte 0",
+    ),
+    "no file": (answer(status="204 No Content", body=b""), "HTTP 204, which is no file"),
+    "a reason in two lines": (answer(status="404 No\x1b[2J"), r"refused by the server (HTTP 404 No\x1b[2J)"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_a_server_says_is_checked(tmp_path, serve, lie):
+    data, message = LIES[lie]
+    url = serve_raw(serve, lambda _: [data])
+    with pytest.raises(UserError) as caught:
+        download.fetch(url, tmp_path / "file.zip", SIZE)
+    assert str(caught.value).startswith(f"{url}: ") and message in str(caught.value)
+    assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
+    assert not list(tmp_path.iterdir())  # nothing of it is kept
+
+
+def test_what_is_longer_than_the_file_is_fetched_anew(tmp_path, serve):
+    (tmp_path / "file.zip.part").write_bytes(CONTENT + b"more")
+    url, came = serve_script(serve, [None])
+    download.fetch(url, tmp_path / "file.zip", SIZE)
+    assert (tmp_path / "file.zip").read_bytes() == CONTENT and came == [None]
+
+
+def test_a_part_from_elsewhere_is_not_appended(tmp_path, serve):
+    (tmp_path / "file.zip.part").write_bytes(CONTENT[:1000])
+    header = f"Content-Range: bytes 0-{SIZE - 1}/{SIZE}"
+    url = serve_raw(serve, lambda _: [answer(header, status="206 Partial Content")])
+    with pytest.raises(UserError, match=rf"another part \(bytes 0-{SIZE - 1}/{SIZE}\) than from byte 1000"):
+        download.fetch(url, tmp_path / "file.zip", SIZE)
+    assert (tmp_path / "file.zip.part").read_bytes() == CONTENT[:1000]
+
+
+@pytest.mark.parametrize("drips", ["the body", "the headers"])
+def test_a_server_that_drips_is_given_up(tmp_path, serve, monkeypatch, drips):
+    """A byte every 10 ms, which resets the time-out for silence each time."""
+    monkeypatch.setattr(download, "SLOWEST", 0.3)
+    whole = answer(LENGTH)
+    start = whole.index(CONTENT) if drips == "the body" else 12
+
+    def drip(_):
+        yield whole[:start]
+        for i in range(start, len(whole)):
+            time.sleep(0.01)
+            yield whole[i : i + 1]
+
+    url, began = serve_raw(serve, drip), time.monotonic()
+    with pytest.raises(UserError, match=rf"less than 1.1 kB/s; 0 of {SIZE} bytes are here"):
+        download.fetch(url, tmp_path / "file.zip", SIZE)
+    assert time.monotonic() - began < 10
+    assert not (tmp_path / "file.zip").exists()

@@ -14,7 +14,14 @@ from wdsr_jax.models import create_model
 
 SMALL = dict(filters=6, blocks=2, expansion=3, res_scale=0.7, norm="weight", g_init="norm")
 TINY = dict(filters=4, blocks=1, layers=2, growth=3)
-LOCAL = ["srcnn_915", "srcnn_955", "srresnet", "rdn", "deconvolution"]  # those of `tiny` that work in tiles
+LOCAL = [
+    "srcnn_915",
+    "srcnn_955",
+    "srresnet",
+    "msrresnet",
+    "rdn",
+    "deconvolution",
+]  # those of `tiny` that work in tiles
 
 
 def model(name="wdsr_a", scale=2, **fields):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.models.networks import LOCAL, TINY, apply, model, noise, tiny
 from tests.numpy_wdsr import random_params
@@ -35,6 +36,19 @@ def test_jit_vmap_and_pmap_equal_the_batch():
     assert len(by_pmap.sharding.device_set) == 2
     for result in (jax.jit(one)(params, lr), by_vmap, by_pmap.reshape(expected.shape)):
         np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["wdsr_a", "wdsr_b", "edsr", *LOCAL, "edrn"])
+def test_a_batch_over_a_mesh_of_explicit_axes_equals_the_batch(name):
+    """The default mesh of `jax.make_mesh`, under which each operation has to know its sharding."""
+    module = model(name) if name in NAMES else tiny(name, scale=1 if name == "edrn" else 2)
+    params, lr = random_params(module), noise(2, 8, 8, 3)
+    mesh = jax.make_mesh((2,), ("batch",))
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(lr, NamedSharding(mesh, PartitionSpec("batch")))
+        sr = apply(module, jax.device_put(params, NamedSharding(mesh, PartitionSpec())), sharded)
+        assert jax.typeof(sr).sharding.spec[0] == "batch"
+    np.testing.assert_allclose(sr, apply(module, params, lr), atol=1e-6)
 
 
 def test_a_single_image_or_other_shapes_are_refused_by_every_network():

@@ -21,7 +21,14 @@ MORE = [
     *(dict(name="srcnn_955", scale=scale) for scale in (3, 4)),
     *(dict(name="edsr", scale=scale, blocks=1) for scale in (3, 4, 6, 8)),
     *(dict(name="edsr", scale=scale, blocks=1, upsampler="deconvolution") for scale in (2, 3, 4)),
-    *(dict(name=name, scale=scale, blocks=1) for name in ("srresnet", "rdn") for scale in (3, 4)),
+    *(
+        dict(name=name, scale=scale, blocks=1)
+        for name in ("srresnet", "msrresnet", "rdn")
+        for scale in (3, 4)
+    ),
+    dict(name="rdn", scale=2, blocks=1, upnet="espcn"),
+    dict(name="rdn", scale=3, blocks=1, upnet="espcn_nearest"),
+    dict(name="srcnn_915", scale=2, channels="luma_full"),
 ]
 
 

@@ -10,7 +10,7 @@ from wdsr_jax.models import cost, create_model
 
 
 def forward(module, p, lr):
-    """Equations 1 to 9 of the paper, and ESPCN's upsampler."""
+    """Equations 1 to 9 of the paper, and the upsampler."""
     first = numpy_wdsr.conv(p["shallow_0"], np.asarray(lr, np.float64))
     x, outputs = numpy_wdsr.conv(p["shallow_1"], first), []
     for d in range(module.blocks):
@@ -20,14 +20,23 @@ def forward(module, p, lr):
         x = x + numpy_wdsr.conv(block["fuse"], np.concatenate(seen, -1))
         outputs.append(x)
     x = first + numpy_wdsr.conv(p["fuse_1"], numpy_wdsr.conv(p["fuse_0"], np.concatenate(outputs, -1)))
+    if module.upnet != "stages":
+        for i in (0, 1):
+            x = np.maximum(numpy_wdsr.conv(p[f"up_{i}"], x), 0)
+        x = numpy_wdsr.conv(p["up_2"], x)
+        if module.upnet == "espcn":
+            x = numpy_wdsr.pixel_shuffle(x, module.scale)
+        else:
+            x = np.kron(x, np.ones((1, module.scale, module.scale, 1)))
+        return numpy_wdsr.conv(p["tail"], x)
     for i, factor in enumerate({3: [3], 4: [2, 2]}[module.scale]):
         x = numpy_wdsr.pixel_shuffle(numpy_wdsr.conv(p[f"up_{i}"], x), factor)
     return numpy_wdsr.conv(p["tail"], x)
 
 
-@pytest.mark.parametrize("scale", [3, 4])
-def test_forward_pass_equals_numpy(scale):
-    module, lr = tiny("rdn", scale, blocks=2), noise(2, 5, 4, 3)
+@pytest.mark.parametrize("scale, upnet", [(3, "stages"), (4, "stages"), (2, "espcn"), (3, "espcn_nearest")])
+def test_forward_pass_equals_numpy(scale, upnet):
+    module, lr = tiny("rdn", scale, blocks=2, upnet=upnet), noise(2, 5, 4, 3)
     params = random_params(module)
     np.testing.assert_allclose(apply(module, params, lr), forward(module, params, lr), atol=1e-5)
 

@@ -6,7 +6,7 @@ import pytest
 from tests import numpy_wdsr
 from tests.models.networks import noise
 from wdsr_jax.image.resize import imresize
-from wdsr_jax.models.resampling import Bicubic, StridedConv, TransposedConv, upscale_factors
+from wdsr_jax.models.resampling import Bicubic, Bilinear, StridedConv, TransposedConv, upscale_factors
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -16,6 +16,16 @@ def test_what_srcnn_starts_from_is_imresize(scale, size):
     enlarged = Bicubic(scale).apply({}, lr)
     for image, expected in zip(enlarged, lr, strict=True):
         np.testing.assert_allclose(image, imresize(expected, scale), atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_bilinear_keeps_ramps_and_repeats_edges(scale):
+    rows, columns = np.mgrid[:4, :5].astype(np.float32)
+    enlarged = Bilinear(scale).apply({}, np.stack([rows, columns], -1)[None])[0]  # (4 r, 5 r, 2)
+    for axis, length in ((0, 4), (1, 5)):
+        places = np.clip((np.arange(length * scale) + 0.5) / scale - 0.5, 0, length - 1)
+        expected = np.broadcast_to(np.expand_dims(places, 1 - axis), enlarged.shape[:2])
+        np.testing.assert_allclose(enlarged[..., axis], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])

@@ -1,13 +1,10 @@
 """The files are upscaled one by one, as the arguments say; one that fails does not stop the others."""
 
-import logging
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from absl import logging as absl_logging
 from PIL import Image
 
 import wdsr_jax
@@ -105,21 +102,6 @@ def test_thin_photographs_of_one_colour_keep_it(upscale):
         sr = read_image(f"a_x{scale}.png").astype(int)
         assert sr.shape == (scale * size[0], scale * size[1], 3)
         assert abs(sr - (120, 30, 200)).max() <= 2
-
-
-def test_long_work_says_how_long(monkeypatch, caplog):
-    seconds = iter([0.0, 10.0, 20.0])
-    monkeypatch.setattr(batch.time, "monotonic", lambda: next(seconds))
-    monkeypatch.setattr(absl_logging.get_absl_logger(), "propagate", True)
-    progress = SimpleNamespace(total=100.0, done=0.0)
-    progress.update = lambda count: setattr(progress, "done", progress.done + count)
-    with caplog.at_level(logging.INFO):
-        on_pixels = batch._paced(progress)
-        for _ in range(3):
-            on_pixels(1e6)
-    assert caplog.messages == [
-        "about 16 min to go; a smaller network (--model), smaller pictures or a GPU would be faster"
-    ]
 
 
 def test_a_broken_file_is_named_and_the_others_are_done(upscale):

@@ -166,6 +166,11 @@ def test_progress_in_a_terminal_is_a_bar_with_rate_and_time_left(monkeypatch):
         r"\ra\.mp4:  50%\|.*\| 2/4 frames \[00:00<00:00, *[\d.]+ frames/s\]", terminal.getvalue()
     )
     assert (progress.done, progress.total) == (2, 4)
+    with Progress(2, "frames") as progress:
+        for _ in range(5):  # the number that a file gives may be a guess
+            progress.update()
+            time.sleep(0.11)
+    assert re.search(r" (3/3|4/4|5/5) frames \[", terminal.getvalue())
 
 
 def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch, capfd):

@@ -227,6 +227,7 @@ def test_overrides():
         ("data.source", "web", "config.data.source must be one of div2k, folder, sample, not 'web'"),
         ("data.track", "sharp", "config.data.track must be one of bicubic, unknown, mild, difficult, wild,"),
         ("data.degradation", "soft", "config.data.degradation='soft': 'soft' is unknown; it is one of"),
+        ("data.degradation", "online,fog=1", "config.data.degradation='online,fog=1': 'fog=1' is unknown"),
         ("train.schedule", "step", "config.train.schedule must be one of piecewise, cosine, not 'step'"),
     ],
 )

@@ -24,9 +24,12 @@ from tests.training.tiny_runs import (
 )
 from wdsr_jax import load_pretrained
 from wdsr_jax.data.degradation import draw, random_of
-from wdsr_jax.data.settings import parse_degradation
+from wdsr_jax.data.online import degrade_image
+from wdsr_jax.data.settings import parse_degradation, parse_online
 from wdsr_jax.errors import UserError
+from wdsr_jax.evaluation.benchmark import score
 from wdsr_jax.image.files import read_image
+from wdsr_jax.image.resize import imresize
 from wdsr_jax.training import checkpoints, loop, run, setup
 from wdsr_jax.training.loop import train_and_evaluate
 
@@ -243,6 +246,24 @@ def test_misaligned_pairs_are_trained_on_and_scored_at_their_best_shift(photos, 
     degradation = parse_degradation("shift=2,noise=3")
     applied = draw(degradation, random_of(hr, 0)).shift
     assert (image["bicubic"]["shift_y"], image["bicubic"]["shift_x"]) == applied != (0, 0)
+
+
+def test_a_degraded_run_that_is_stopped_goes_on_the_same(photos, image_cache, tmp_path, monkeypatch):
+    """Other LR at every step, and the same again where a run is resumed."""
+    config = tiny_config(photos, image_cache, data__degradation="online,clean=0", train__steps=4)
+    assert train_and_evaluate(config, tmp_path / "whole") == 0
+    with monkeypatch.context() as patch:
+        stop_before_step(patch, 4, crash)
+        with pytest.raises(Stop):
+            train_and_evaluate(config, tmp_path / "resumed")
+    assert train_and_evaluate(config, tmp_path / "resumed") == 0
+    assert_same_state(state_of(tmp_path / "resumed"), state_of(tmp_path / "whole"))
+    losses = [read_points(tmp_path / name)["train/loss"] for name in ("whole", "resumed")]
+    assert losses[0] == losses[1]
+    (image,) = read_json(tmp_path / "whole" / "evaluation.json")["validation"]["images"]
+    hr = read_image(photos / "photo5.png")
+    lr = degrade_image(hr, 2, parse_online("online,clean=0"), 0)
+    assert image["bicubic"]["psnr_rgb"] == pytest.approx(score(imresize(lr, 2), hr, 2)["psnr_rgb"])
 
 
 # Mistakes: one line, and no workdir

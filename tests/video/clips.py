@@ -120,3 +120,32 @@ def packets(path, kind) -> list[tuple]:
             for p in clip.demux(getattr(clip.streams, kind))
             if p.dts is not None
         ]
+
+
+def write_with_sound(path, codec, count=6, rate=48000, layout="mono"):
+    """A clip of MPEG-4 with a second of noise in any codec."""
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        sound = output.add_stream(codec, rate=rate, layout=layout)
+        for i, frame in enumerate(moving(count)):
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            output.mux(video.encode(frame))
+        output.mux(video.encode())
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 48000)).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(noise, "fltp", "mono")
+        frame.sample_rate, frame.pts = 48000, 0
+        context = sound.codec_context
+        resampler = av.AudioResampler(context.format, layout, rate, context.frame_size or 1024)
+        for part in [*resampler.resample(frame), *resampler.resample(None), None]:
+            output.mux(sound.encode(part))
+    return path
+
+
+def sound_of(path) -> tuple[np.ndarray, float]:
+    """The samples of the first channel, and the time of the first one."""
+    with av.open(str(path)) as clip:
+        frames = list(clip.decode(audio=0))
+    resampler = av.AudioResampler("fltp", "mono")
+    parts = [part.to_ndarray()[0] for frame in frames for part in resampler.resample(frame)]
+    return np.concatenate(parts), float(frames[0].pts * frames[0].time_base)

@@ -5,11 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.video.test_transcode import read_frames, times, twice, yuv_frame
+from tests.video.clips import av, read_frames, times, twice, yuv_frame
 from wdsr_jax.video.deinterlace import deinterlace
 from wdsr_jax.video.transcode import upscale_video
-
-av = pytest.importorskip("av")
 
 
 def bar_at(column: float) -> np.ndarray:

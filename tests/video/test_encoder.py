@@ -7,12 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.video.test_transcode import read_frames, times, twice, yuv_frame
+from tests.video.clips import av, read_frames, times, twice, yuv_frame
 from wdsr_jax.errors import UserError
 from wdsr_jax.video.frames import colour_matrix, frame_losses, side_data, upright
 from wdsr_jax.video.transcode import upscale_video
-
-av = pytest.importorskip("av")
 
 PQ, HLG = 16, 18
 # x265's way to write the mastering display, and what FFmpeg then says: R, G, B, white, luminances.

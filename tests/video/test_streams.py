@@ -2,50 +2,18 @@
 
 from fractions import Fraction
 
-import numpy as np
 import pytest
 
-from tests.video.test_transcode import moving, packets, read_frames, twice, write_clip
+from tests.video.clips import av, moving, packets, twice, write_clip, write_with_sound
 from wdsr_jax.errors import UserError
 from wdsr_jax.video.streams import choose_suffix
 from wdsr_jax.video.transcode import upscale_video
-
-av = pytest.importorskip("av")
 
 KEYS = {
     "com.apple.quicktime.location.ISO6709": "+48.8584+002.2945+035/",
     "com.apple.quicktime.make": "Apple",
     "com.apple.quicktime.creationdate": "2021-05-06T09:08:09+0200",
 }
-
-
-def write_with_sound(path, codec, count=6):
-    """A clip of MPEG-4 with a second of noise in any codec."""
-    with av.open(str(path), "w") as output:
-        video = output.add_stream("mpeg4", rate=25)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        sound = output.add_stream(codec, rate=48000, layout="mono")
-        for i, frame in enumerate(moving(count)):
-            frame.pts, frame.time_base = i, Fraction(1, 25)
-            output.mux(video.encode(frame))
-        output.mux(video.encode())
-        noise = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 48000)).astype(np.float32)
-        frame = av.AudioFrame.from_ndarray(noise, "fltp", "mono")
-        frame.sample_rate, frame.pts = 48000, 0
-        context = sound.codec_context
-        resampler = av.AudioResampler(context.format, "mono", 48000, context.frame_size or 1024)
-        for part in [*resampler.resample(frame), *resampler.resample(None), None]:
-            output.mux(sound.encode(part))
-    return path
-
-
-def sound_of(path) -> tuple[np.ndarray, float]:
-    """The samples of the first channel, and the time of the first one."""
-    with av.open(str(path)) as clip:
-        frames = list(clip.decode(audio=0))
-    resampler = av.AudioResampler("fltp", "mono")
-    parts = [part.to_ndarray()[0] for frame in frames for part in resampler.resample(frame)]
-    return np.concatenate(parts), float(frames[0].pts * frames[0].time_base)
 
 
 def rewrite(source, path, *, metadata=None, stream_metadata=None, chapters=None, options=None):
@@ -102,25 +70,6 @@ def test_a_container_that_the_user_named_is_not_changed_in_silence(tmp_path):
         upscale_video(source, tmp_path / "out.mp4", lambda _: pytest.fail("after work"))
     upscale_video(source, tmp_path / "out.mkv", twice)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.avi", "out.mkv"]
-
-
-@pytest.mark.parametrize("suffix, encoder, codec", [(".mp4", "AAC", "aac"), (".webm", "Opus", "opus")])
-def test_sound_that_no_container_holds_is_encoded_anew(tmp_path, suffix, encoder, codec):
-    source = write_with_sound(tmp_path / "in.avi", "adpcm_ms", count=25)
-    lost = upscale_video(source, tmp_path / f"out{suffix}", twice)
-    assert lost == (f"sound (adpcm_ms, encoded anew as {encoder})",)
-    with av.open(str(tmp_path / f"out{suffix}")) as clip:
-        assert clip.streams.audio[0].codec_context.codec.canonical_name == codec
-    before, start = sound_of(source)
-    after, new_start = sound_of(tmp_path / f"out{suffix}")
-    shift = round((new_start - start) * 48000)
-    before, after = before[: len(after)], after[: len(before)]
-    # Noise correlates at its own place only: a shift of 1 ms is 48 samples.
-    spectrum = np.fft.rfft(after) * np.conj(np.fft.rfft(before))
-    lag = int(np.argmax(np.fft.irfft(spectrum)))
-    lag -= len(after) if lag > len(after) // 2 else 0
-    assert abs(lag + shift) < 96
-    assert len(read_frames(tmp_path / f"out{suffix}")) == 25
 
 
 def test_quicktimes_keys_stay(tmp_path):

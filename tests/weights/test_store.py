@@ -3,8 +3,10 @@
 import contextlib
 import functools
 import json
+import os
 import resource
 import sys
+import time
 
 import flax.linen as nn
 import jax
@@ -22,8 +24,15 @@ from tests.weights.networks import CONFIG, params_like
 from wdsr_jax.errors import UserError
 from wdsr_jax.models import count_params, create_model, fold_weight_norm
 from wdsr_jax.models.layers import pixel_shuffle
-from wdsr_jax.weights import files
-from wdsr_jax.weights.store import list_pretrained, load_between, load_pretrained, save_weights, start_from
+from wdsr_jax.weights import files, tensors
+from wdsr_jax.weights.store import (
+    list_pretrained,
+    load_between,
+    load_pretrained,
+    param_shapes,
+    save_weights,
+    start_from,
+)
 
 
 def assert_same_bits(actual, expected):
@@ -404,3 +413,95 @@ def test_start_from_takes_convolutions_whole(tmp_path, file):
     save_weights(plain, CONFIG | {"norm": "none"}, params_like(norm="none"))
     with pytest.raises(UserError, match=rf"^{plain}: has no convolution of the shape and name"):
         start_from(params_like(), plain)
+
+
+# --- what asks for too much ---------------------------------------------------------------------------------
+
+
+def rename(path, **fields):
+    rewrite(path, metadata={"model": json.dumps(CONFIG | fields)})
+
+
+TOO_MUCH = {
+    "blocks": (lambda p: rename(p, blocks=10**5), "of more layers than its 15 tensors can be of"),
+    "more blocks": (lambda p: rename(p, blocks=10**300), "of more layers than its 15 tensors can be of"),
+    "blocks beyond a float": (lambda p: rename(p, blocks=10**400), "metadata has no `model`"),
+    "layers": (lambda p: rename(p, name="rdn", layers=10**9), "of more layers than its 15 tensors can be of"),
+    "filters": (lambda p: rename(p, filters=10**12), "tensor block_0.expand.bias is (8,), not ("),
+    "filters beyond an index": (lambda p: rename(p, filters=10**20), ""),
+    "expansion": (lambda p: rename(p, expansion=10**9), "tensor block_0.expand.bias is (8,), not ("),
+    "scale": (lambda p: rename(p, name="srcnn_915", scale=10**6), "model.scale is at most 64"),
+    "scale beyond an index": (lambda p: rename(p, name="edsr", scale=10**400), "metadata has no `model`"),
+    "res_scale": (lambda p: rename(p, res_scale=10**400), "model.res_scale must be a number"),
+    "1e400": (
+        lambda p: rewrite(p, metadata={"model": json.dumps(CONFIG)[:-1] + ', "res_scale": 1e400}'}),
+        "model.res_scale must be a number, not inf",
+    ),
+    "depth": (lambda p: rewrite(p, metadata={"model": "[" * 10**5}), "metadata has no `model`"),
+    "depth of a value": (
+        lambda p: rewrite(p, metadata={"model": f'{{"name": {"[" * 900}{"]" * 900}, "scale": 2}}'}),
+        "model.name must be one of",
+    ),
+    "a long value": (
+        lambda p: rename(p, name="x" * 10**5),
+        "model.name must be one of",
+    ),
+    "a long key": (lambda p: rename(p, **{"x" * 10**5: 1}), "no network of wdsr_jax (model.xxx"),
+    "many tensors": (
+        lambda p: rewrite(p, lambda t: t.update({str(i): np.zeros(1, np.float32) for i in range(3000)})),
+        "3015 tensors, where weights have at most 2048",
+    ),
+    "whole numbers": (
+        lambda p: rewrite(p, lambda t: t.update({"tail.bias": np.zeros(12, np.int32)})),
+        "tensor tail.bias is of int32, not of floating-point numbers",
+    ),
+    "a false second line": (
+        lambda p: rewrite(p, lambda t: t.update({"\x1b[2J\nerror: x": np.zeros(1, np.float32)})),
+        r"tensor \x1b[2J\nerror: x does not belong to the network",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOO_MUCH)
+def test_more_than_the_file_can_be_is_one_line_at_once(file, case):
+    ask, expected = TOO_MUCH[case]
+    ask(file)
+    began = time.process_time()
+    with pytest.raises(UserError) as raised:
+        load_pretrained(file)
+    message = str(raised.value)
+    assert message.startswith(f"{file}: ") and expected in message
+    assert "\n" not in message and "\x1b" not in message and len(message) < 1000
+    assert time.process_time() - began < 5
+
+
+def test_a_sparse_file_is_refused_by_its_header(tmp_path):
+    """A network of 1.5 billion numbers, which its metadata name rightly: 6 GB that take no room."""
+    path, filters = tmp_path / "a.safetensors", 6000
+    shapes = param_shapes(create_model(CONFIG | dict(filters=filters)))
+    header, end = {"__metadata__": {"model": json.dumps(CONFIG | dict(filters=filters))}}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + 4 * int(np.prod(shape))
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(path, 8 + len(text) + end)
+    assert path.stat().st_size > 5e9
+    for read in (load_pretrained, functools.partial(start_from, params_like())):
+        with pytest.raises(UserError, match="bytes of tensors, where weights have at most 268,435,456"):
+            read(path)
+
+
+def test_a_network_of_the_callers_own_may_be_as_large_as_it_is(tmp_path, monkeypatch):
+    path, params = tmp_path / "a.safetensors", params_like()
+    save_weights(path, CONFIG, params)
+    monkeypatch.setattr(tensors, "MAX_TENSORS", 3)
+    with pytest.raises(UserError, match="15 tensors, where weights have at most 3"):
+        load_pretrained(path)
+    assert_same_bits(load_pretrained(path, module=create_model(CONFIG))[1], params)
+
+
+def test_float16_and_float64_become_float32(file):
+    rewrite(file, lambda t: t.update({"head.bias": t["head.bias"].astype(np.float16)}))
+    rewrite(file, lambda t: t.update({"tail.bias": t["tail.bias"].astype(np.float64)}))
+    assert {leaf.dtype for leaf in jax.tree.leaves(load_pretrained(file)[1])} == {np.dtype("float32")}

@@ -3,7 +3,10 @@
 import argparse
 import collections
 import io
+import os
 import pickle
+import time
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 
 from tests.weights.torch_writer import NEEDS_TORCH, Bomb, torch_bytes
 from wdsr_jax.errors import UserError
-from wdsr_jax.weights.torch_files import LEGACY_START, Tensor, read_torch
+from wdsr_jax.weights.torch_files import LEGACY_START, Tensor, open_torch
 
 
 def zip_of(pickled, **members):
@@ -30,8 +33,8 @@ def legacy_of(pickled, *, little_endian=True):
 
 
 def read_all(path):
-    file = read_torch(path)
-    return {key: file.read(value) for key, value in file.content.items()}
+    with open_torch(path) as file:
+        return {key: file.read(value) for key, value in file.content.items()}
 
 
 def refusal(path, data):
@@ -94,9 +97,10 @@ def test_what_lies_beside_the_weights_in_a_checkpoint_is_no_obstacle(tmp_path, n
     }
     checkpoint = {"epoch": 3, "weights": layer.state_dict(), **beside}
     torch.save(checkpoint, tmp_path / "file", _use_new_zipfile_serialization=new)
-    file = read_torch(tmp_path / "file")
-    assert file.content["epoch"] == 3 and file.content.keys() == checkpoint.keys()
-    np.testing.assert_array_equal(file.read(file.content["weights"]["bias"]), layer.bias.detach().numpy())
+    with open_torch(tmp_path / "file") as file:
+        assert file.content["epoch"] == 3 and file.content.keys() == checkpoint.keys()
+        bias = file.read(file.content["weights"]["bias"])
+    np.testing.assert_array_equal(bias, layer.bias.detach().numpy())
 
 
 def test_pytorch_reads_the_files_of_these_tests(tmp_path):
@@ -128,11 +132,11 @@ def sample_content():
 def test_tensors_and_what_is_beside_them_are_read(tmp_path):
     content = sample_content()
     (tmp_path / "file.pth").write_bytes(torch_bytes(content))
-    file = read_torch(tmp_path / "file.pth")
-    assert file.content["plain"] == content["plain"]
-    for name, array in content["state"].items():
-        assert isinstance(file.content["state"][name], Tensor)
-        np.testing.assert_array_equal(file.read(file.content["state"][name]), array)
+    with open_torch(tmp_path / "file.pth") as file:
+        assert file.content["plain"] == content["plain"]
+        for name, array in content["state"].items():
+            assert isinstance(file.content["state"][name], Tensor)
+            np.testing.assert_array_equal(file.read(file.content["state"][name]), array)
 
 
 class HiddenBomb(Bomb):
@@ -242,7 +246,8 @@ def test_a_pickle_that_claims_much_or_makes_no_sense_is_refused(tmp_path, opcode
 def test_a_memo_of_four_billion_entries_is_none_here(tmp_path):
     # LONG_BINPUT with this index makes C's unpickler allocate and clear 64 GiB.
     (tmp_path / "file").write_bytes(zip_of(b"\x80\x02}r\xff\xff\xff\xff."))
-    assert read_torch(tmp_path / "file").content == {}
+    with open_torch(tmp_path / "file") as file:
+        assert file.content == {}
 
 
 def test_compressed_data_are_refused(tmp_path):
@@ -283,9 +288,9 @@ def test_damage_anywhere_is_refused_or_harmless(tmp_path, new):
         end = rng.integers(0, len(whole) + 1) if rng.random() < 0.3 else len(whole)
         (tmp_path / "file").write_bytes(damaged[:end])
         try:
-            file = read_torch(tmp_path / "file")
-            for value in file.content.values() if isinstance(file.content, dict) else ():
-                assert file.read(value).nbytes <= len(whole)
+            with open_torch(tmp_path / "file") as file:
+                for value in file.content.values() if isinstance(file.content, dict) else ():
+                    assert file.read(value).nbytes <= len(whole)
         except UserError:
             refused += 1
     assert 0 < refused < 300  # a byte of a tensor's data is harmless
@@ -295,3 +300,90 @@ def test_every_truncation_is_refused(tmp_path):
     whole = torch_bytes({"a": np.ones((3, 2), np.float32)})
     for end in range(len(whole)):
         refusal(tmp_path / "file", whole[:end])
+
+
+# --- what asks for too much ---------------------------------------------------------------------------------
+
+
+def test_opcodes_are_counted_and_marks_too(tmp_path):
+    began = time.process_time()
+    for opcodes in (
+        b"}" + b"q\x00" * 600_000 + b".",
+        b"(" * 200 + b"t" * 200 + b".",
+        # An OrderedDict of 10,000 pairs, made a thousand times over.
+        b"(" + b"(K\x01K\x02t" * 10_000 + b"lq\x00" + b"ccollections\nOrderedDict\n(h\x00tR" * 1000 + b".",
+        b"]q\x00(" + b"(K\x01K\x02t" * 10_000 + b"e" + b"ccollections\nOrderedDict\n(h\x00tR" * 1000 + b".",
+    ):
+        refusal(tmp_path / "file", zip_of(b"\x80\x02" + opcodes))
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("wrap", [zip_of, legacy_of], ids=["zip", "legacy"])
+def test_a_long_pickle_is_not_read(tmp_path, wrap):
+    """Sparse: it costs its author nothing."""
+    data = wrap(b"\x80\x02X" + (1 << 30).to_bytes(4, "little"))
+    (tmp_path / "file").write_bytes(data)
+    os.truncate(tmp_path / "file", 3_000_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError), open_torch(tmp_path / "file"):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 200e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_list_of_members_is_not_read(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}.")
+    whole = bytearray(buffer.getvalue())
+    (tmp_path / "file").write_bytes(b"PK\x03\x04" + bytes(60_000_000))
+    with open(tmp_path / "file", "ab") as file:  # an end record whose list is all that is before it
+        end = whole[-22:]
+        end[12:16], end[16:20] = (60_000_004).to_bytes(4, "little"), bytes(4)
+        file.write(end)
+    with pytest.raises(UserError, match="list of its members"), open_torch(tmp_path / "file"):
+        pass
+
+
+def views(count, size, of):
+    """`count` tensors that all are the first `of` elements of one storage."""
+    number = lambda n: b"J" + n.to_bytes(4, "little")  # noqa: E731
+    call = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage(count=size) + b"q\x01" + b"K\x00("
+    rest = number(of) + b"t(K\x01t\x89}tR"
+    again = b"ctorch._utils\n_rebuild_tensor_v2\n(h\x01K\x00(" + rest
+    names = [b"X\x04\0\0\0%04d" % i for i in range(count)]
+    pickled = b"\x80\x02}(" + names[0] + call + rest + b"".join(name + again for name in names[1:]) + b"u."
+    return zip_of(pickled, **{"data/0": bytes(4 * size)})
+
+
+def test_views_of_one_storage_read_it_once(tmp_path):
+    (tmp_path / "file").write_bytes(views(500, 1_000_000, 500_000))
+    tracemalloc.start()
+    try:
+        arrays = read_all(tmp_path / "file")
+        assert len(arrays) == 500 and all(array.shape == (500_000,) for array in arrays.values())
+        assert tracemalloc.get_traced_memory()[1] < 50e6  # not 2 GB
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_storage_that_is_larger_than_weights_is_not_read(tmp_path):
+    data = legacy_of(tensor(count=1 << 29, shape=(1,)))
+    data = data[: -len(pickle.dumps([], 2))] + pickle.dumps(["0"], 2) + (1 << 29).to_bytes(8, "little")
+    (tmp_path / "file").write_bytes(data)
+    os.truncate(tmp_path / "file", len(data) + (1 << 31))
+    with pytest.raises(UserError, match="more than 268,435,456 bytes"):
+        read_all(tmp_path / "file")
+
+
+def test_a_wrong_checksum_is_found(tmp_path):
+    data = zip_of(tensor(), **{"data/0": DATA})
+    assert "checksum" in refusal(tmp_path / "file", data.replace(DATA, DATA[::-1], 1))
+
+
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "file")
+    with pytest.raises(UserError, match="not a regular file"), open_torch(tmp_path / "file"):
+        pass

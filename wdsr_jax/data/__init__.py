@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wdsr_jax.data.settings import parse_degradation
+from wdsr_jax.data.settings import Online, parse_degradation
 from wdsr_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,19 +36,20 @@ def load_data(
         cache_dir: where decoded images are kept; None or empty is `$XDG_CACHE_HOME/wdsr_jax` or
             `~/.cache/wdsr_jax`.
         patch_size: LR pixels a side; training pairs with a smaller LR are left out, and logged.
-        degradation: for `folder` and `sample`, how LR is made from HR, see `parse_degradation`; empty is
-            MATLAB's bicubic.
+        degradation: for `folder` and `sample`, how LR is made from HR, see `parse_degradation` and
+            `parse_online`; empty is MATLAB's bicubic.
 
     Returns:
-        (training pairs, validation pairs).
+        (training pairs, validation pairs). Where the degradation is online the training images have no LR.
 
     Raises:
         UserError: an unknown source or degradation; data that is missing, broken, too small, or does not
             fit; a cache that cannot be written.
     """
     # Here, so that the settings of a degradation are read without NumPy.
-    from wdsr_jax.data.dataset import dataset_from_images, drop_small
+    from wdsr_jax.data.dataset import dataset_from_images, drop_small, with_lr
     from wdsr_jax.data.folders import load_folders
+    from wdsr_jax.data.online import margin_of
     from wdsr_jax.data.sample import load_sample
 
     makes_lr = parse_degradation(degradation) if degradation else None
@@ -76,4 +77,6 @@ def load_data(
         )
     else:
         raise UserError(f"config.data.source={source!r} is unknown; it is div2k, folder or sample")
+    if isinstance(makes_lr, Online):
+        return drop_small(train, patch_size, margin_of(scale, makes_lr)), with_lr(val, makes_lr, cache_dir)
     return drop_small(train, patch_size), val

@@ -18,7 +18,7 @@ from absl import logging
 from tqdm import tqdm
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.system.files import default_cache_dir, path_errors
+from wdsr_jax.system.files import default_cache_dir, open_regular, path_errors, read_regular
 from wdsr_jax.system.locks import lock_folder
 from wdsr_jax.system.pool import map_ordered
 
@@ -39,13 +39,14 @@ class ImageCache:
     def __init__(self, folder: str | os.PathLike):
         """Opens the cache in `folder`; OSError, ValueError, LookupError or TypeError where it is damaged."""
         self.folder = Path(folder)
-        index = json.loads((self.folder / "index.json").read_text("utf-8"))
+        index = json.loads(read_regular(self.folder / "index.json"))
         self.names = tuple(index["names"])
         self.shapes = tuple((int(height), int(width)) for height, width in index["shapes"])
         self.left_out = dict(index["left_out"])
         self._ends = np.cumsum([3 * height * width for height, width in self.shapes]).tolist()
-        # A plain array over the map: slicing np.memmap itself is several times slower.
-        self._pixels = np.asarray(np.memmap(self.folder / "pixels", np.uint8, "r"))
+        with open_regular(self.folder / "pixels") as file:
+            # A plain array over the map: slicing np.memmap itself is several times slower.
+            self._pixels = np.asarray(np.memmap(file, np.uint8, "r"))
         if len(self.names) != len(self.shapes) or self._pixels.size != self._ends[-1]:
             raise ValueError(f"{self.folder}: the pixels do not fit the index")
 
@@ -72,7 +73,7 @@ def hash_files(paths: Sequence[Path]) -> list[str]:
 
     def digest(path: Path) -> str:
         try:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 return hashlib.file_digest(file, "blake2b").hexdigest()
         except OSError as error:
             return f"unreadable: {error.strerror}"  # it is reported when it is decoded

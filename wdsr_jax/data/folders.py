@@ -8,7 +8,7 @@ from absl import logging
 
 from wdsr_jax.data.dataset import PairedDataset, dataset_from_files
 from wdsr_jax.data.names import PairFiles, describe_pairs, find_pairs
-from wdsr_jax.data.settings import Degradation
+from wdsr_jax.data.settings import Degradation, Online
 from wdsr_jax.errors import UserError
 
 # As in DIV2K_valid_HR, or valH.
@@ -20,7 +20,7 @@ def load_folders(
     val_root: str,
     scale: int,
     cache_dir: str | Path | None,
-    degradation: Degradation | None = None,
+    degradation: Degradation | Online | None = None,
     *,
     lr_root: str = "",
     val_lr_root: str = "",
@@ -35,7 +35,8 @@ def load_folders(
         val_root: such a folder to validate on, or empty.
         scale: HR pixels per LR pixel and side.
         cache_dir: see `build_cache`.
-        degradation: makes LR from HR, to train and to validate on, instead of `imresize`.
+        degradation: makes LR from HR, to train and to validate on, instead of `imresize`; of the kind
+            `Online` none is made here.
         lr_root: folder of the LR of `root`, or empty where names or sizes tell which images are LR.
         val_lr_root: of `val_root`, likewise.
 

@@ -16,7 +16,7 @@ from wdsr_jax.evaluation.examples import Example
 from wdsr_jax.experiments.report import write_report
 from wdsr_jax.models import create_model
 from wdsr_jax.models.cost import multiply_adds, parameters
-from wdsr_jax.system.files import write_whole
+from wdsr_jax.system.files import read_regular, write_whole
 from wdsr_jax.training.config import check_config
 from wdsr_jax.training.event_files import read_scalars
 from wdsr_jax.training.loop import train_and_evaluate
@@ -118,7 +118,7 @@ def perform(run: Run, workdir: Path, sets: Mapping[str, Sequence[Example]]) -> i
         logging.warning("%s: loss not finite at step %d; shown as diverged", workdir.name, diverged)
     scores = {}
     if not diverged:
-        scores["validation"] = json.loads((workdir / "evaluation.json").read_text())["validation"]
+        scores["validation"] = json.loads(read_regular(workdir / "evaluation.json"))["validation"]
         trained, params = load_pretrained(workdir)
         for name, examples in sets.items():
             scores[name] = evaluate(examples, trained.scale, trained, params, label=name)
@@ -147,7 +147,7 @@ def finished(workdir: Path, run: Run, sets: Collection[str]) -> dict[str, Any] |
     """
     folder = workdir / "runs" / run.folder
     try:
-        result = json.loads((folder / _RESULT).read_text())
+        result = json.loads(read_regular(folder / _RESULT))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError):

@@ -5,7 +5,6 @@ import functools
 import io
 import logging
 import os
-import stat
 import struct
 import warnings
 from collections.abc import Iterator
@@ -17,8 +16,10 @@ import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from wdsr_jax.errors import UserError
+from wdsr_jax.image.jpeg import MAX_SCANS, count_scans
 from wdsr_jax.image.pixels import to_uint8
-from wdsr_jax.system.files import replacing
+from wdsr_jax.image.plugins import open_by_plugin
+from wdsr_jax.system.files import open_regular, replacing
 
 # Without a handler, what Pillow logs of damaged files would go to stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -29,15 +30,11 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".a
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "PPM", "JPEG2000")
 _MAX_PIXELS = 178_956_970  # where Pillow sees an attack: 0.5 GB as RGB
 _UNREAD_FORMATS = {  # bytes from a position on: the format that they tell and what to do about it
-    (4, b"ftyphei"): "HEIC is not read; save it as JPEG or PNG",
-    (4, b"ftypmif1"): "HEIF is not read; save it as JPEG or PNG",
     (4, b"ftypcrx"): "camera raw is not read; develop it to TIFF first",
     (4, b"ftyp"): "not an image but a video",
     (0, b"FUJIFILMCCD-RAW"): "camera raw is not read; develop it to TIFF first",
     (0, b"\x76\x2f\x31\x01"): "OpenEXR is not read; save it with 8 or 16 bits, as PNG or TIFF",
     (0, b"#?RADIANCE"): "Radiance HDR is not read; save it with 8 or 16 bits, as PNG or TIFF",
-    (0, b"\xff\x0a"): "JPEG XL is not read; save it as JPEG or PNG",
-    (4, b"JXL "): "JPEG XL is not read; save it as JPEG or PNG",
     (0, b"8BPS"): "Photoshop's own format is not read; save it as PNG or TIFF",
 }
 
@@ -55,7 +52,7 @@ def reading(name: str) -> Iterator[None]:
     try:
         # A narrow filter: where threads overlap, it may stay in place.
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+            warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif|pillow_jxl)\.")
             yield
     except UserError:
         raise
@@ -67,18 +64,6 @@ def reading(name: str) -> Iterator[None]:
         raise UserError(f"{name}: cannot be read ({reason(error)})") from None
 
 
-def open_file(path: str | os.PathLike) -> BinaryIO:
-    """Opens a regular file for reading; a pipe would wait for its writer.
-
-    Raises:
-        OSError: there is no file, or none that can be read.
-    """
-    mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise OSError("not a regular file")
-    return open(path, "rb")
-
-
 def open_image(file: BinaryIO, name: str) -> ImageFile.ImageFile:
     """Pillow's image of a file, its head checked, its pixels not yet read.
 
@@ -87,7 +72,8 @@ def open_image(file: BinaryIO, name: str) -> ImageFile.ImageFile:
         name: for messages.
 
     Raises:
-        UserError: the file is empty or of no known format; the message names it.
+        UserError: the file is empty, of no known format, of one whose plug-in is not installed, or a JPEG of
+            more than 500 scans; the message names it.
         Exception: damage, for `reading`.
     """
     file.seek(0)
@@ -97,10 +83,17 @@ def open_image(file: BinaryIO, name: str) -> ImageFile.ImageFile:
     if head[:2] in (b"II", b"MM"):
         _silence_libtiff()
     file.seek(0)
+    if count_scans(file) > MAX_SCANS:
+        raise UserError(
+            f"{name}: a JPEG of more than {MAX_SCANS} scans; such files are made to keep readers busy"
+        )
+    file.seek(0)
     try:
         image = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError:
-        raise UserError(f"{name}: {_why_not(file, head)}") from None
+        image = open_by_plugin(file, head, name, _MAX_PIXELS)
+        if image is None:
+            raise UserError(f"{name}: {_why_not(file, head)}") from None
     if image.width * image.height > _MAX_PIXELS:
         raise Image.DecompressionBombError
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -158,7 +151,7 @@ def read_image(path: str | os.PathLike | BinaryIO) -> np.ndarray:
     """
     with (
         reading(str(path)),
-        open_file(path) if isinstance(path, str | os.PathLike) else nullcontext(path) as file,
+        open_regular(path) if isinstance(path, str | os.PathLike) else nullcontext(path) as file,
         open_image(file, str(path)) as image,
     ):
         if image.mode == "F":
@@ -172,7 +165,7 @@ def read_image(path: str | os.PathLike | BinaryIO) -> np.ndarray:
 def image_size(path: str | os.PathLike) -> tuple[int, int] | None:
     """(H, W) as stored, from an image file's header; None where that cannot be read."""
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             return image.height, image.width
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None

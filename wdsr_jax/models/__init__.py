@@ -15,6 +15,7 @@ Flax module from LR (B, H, W, 3) in [0, 1] to SR (B, H * scale, W * scale, 3), a
 import dataclasses
 import importlib
 import math
+import reprlib
 import typing
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
@@ -29,6 +30,7 @@ from wdsr_jax.errors import UserError
 from wdsr_jax.models.edrn import EDRN
 from wdsr_jax.models.edsr import EDSR
 from wdsr_jax.models.layers import count_params, fold_weight_norm
+from wdsr_jax.models.msrresnet import MSRResNet
 from wdsr_jax.models.rdn import RDN
 from wdsr_jax.models.srcnn import SRCNN
 from wdsr_jax.models.srresnet import SRResNet
@@ -50,6 +52,7 @@ _NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "edsr": (EDSR, {}),
     "srcnn_915": (SRCNN, {"middle": 1}),
     "srcnn_955": (SRCNN, {"middle": 5}),
+    "msrresnet": (MSRResNet, {}),
     "srresnet": (SRResNet, {}),
     "rdn": (RDN, {}),
     "edrn": (EDRN, {}),
@@ -189,17 +192,17 @@ def _check_value(key: str, value: Any, kind: Any) -> None:
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
             choices = ", ".join(typing.get_args(kind))
-            raise UserError(f"model.{key} must be one of {choices}, not {value!r}")
+            raise UserError(f"model.{key} must be one of {choices}, not {reprlib.repr(value)}")
     elif kind is int and not (isinstance(value, Integral) and int(value) >= 1):
-        raise UserError(f"model.{key} must be a whole number and at least 1, not {value!r}")
+        raise UserError(f"model.{key} must be a whole number and at least 1, not {reprlib.repr(value)}")
     elif kind is int and int(value) > (most := _LARGEST_SCALE if key == "scale" else _LARGEST):
-        raise UserError(f"model.{key} must be at most {most}, not {value!r}")
+        raise UserError(f"model.{key} must be at most {most}, not {reprlib.repr(value)}")
     elif kind is float and not _is_finite(value):
-        raise UserError(f"model.{key} must be a number, not {value!r}")
+        raise UserError(f"model.{key} must be a number, not {reprlib.repr(value)}")
     elif kind is _RGB and not (
         isinstance(value, Sequence) and len(value) == 3 and all(map(_is_finite, value))
     ):
-        raise UserError(f"model.{key} must be three numbers, R, G and B in [0, 1], not {value!r}")
+        raise UserError(f"model.{key} must be three numbers, R, G and B in [0, 1], not {reprlib.repr(value)}")
 
 
 def _dtype_name(dtype: Any) -> Any:
@@ -213,5 +216,5 @@ def _dtype_name(dtype: Any) -> Any:
 def _is_finite(value: Any) -> bool:
     try:
         return isinstance(value, Real) and math.isfinite(value)
-    except OverflowError:  # an integer beyond float
+    except OverflowError:  # a whole number beyond any float
         return False

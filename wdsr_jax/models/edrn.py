@@ -4,6 +4,7 @@ import functools
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
@@ -142,7 +143,8 @@ class EDRN(nn.Module):
         _, height, width, _ = lr.shape
         # Written so that JAX sees multiples of 4 where sizes are symbols, as in export.
         below, right = (4 * ((side + 3) // 4) - side for side in (height, width))
-        x = jnp.pad(lr, ((0, 0), (0, below), (0, right), (0, 0)), mode="edge")
+        # `jnp.pad` of the whole batch would slice its first axis, too, which may be sharded.
+        x = jax.vmap(lambda image: jnp.pad(image, ((0, below), (0, right), (0, 0)), mode="edge"))(lr)
         x = shift_mean(x, self.mean, -1)  # (B, H', W', 3), multiples of 4
         x = conv(self.filters, 3, name="head")(x)
         skips = []

@@ -119,6 +119,8 @@ def pixel_shuffle(x: Float[AnyArray, "b h w c"], scale: int) -> Float[Array, "b 
     b, h, w, c = x.shape
     y = jnp.reshape(x, (b, h, w, scale, scale, c // scale**2))  # (B, H, W, i, j, C)
     y = y.transpose(0, 1, 3, 2, 4, 5)  # (B, H, i, W, j, C)
+    # In two steps: where both pairs of axes merge at once, JAX does not find the sharding in a mesh.
+    y = y.reshape(b, h * scale, w, scale, c // scale**2)  # (B, H*scale, W, j, C)
     return y.reshape(b, h * scale, w * scale, c // scale**2)  # (B, H*scale, W*scale, C)
 
 

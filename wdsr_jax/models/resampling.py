@@ -77,6 +77,32 @@ class Bicubic(nn.Module):
         return imresize_jax(jnp.asarray(x), self.scale)
 
 
+class Bilinear(Bicubic):
+    """Bilinear enlargement, (B, H, W, C) -> (B, H * scale, W * scale, C), as Bicubic a module for the edge.
+
+    Pixels are squares, whose centres keep their places, and beyond its edge an image goes on as it is there:
+    PyTorch's `interpolate(mode="bilinear", align_corners=False)`.
+    """
+
+    @nn.compact
+    def __call__(self, x: Float[AnyArray, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+        for axis in (1, 2):
+            widths = [(1, 1) if a == axis else (0, 0) for a in range(4)]
+            length, padded = x.shape[axis], jnp.pad(x, widths, mode="edge")
+            phases = []
+            for i in range(self.scale):
+                place = (i + 0.5) / self.scale + 0.5  # in `padded`, of the first output pixel of the phase
+                first = int(place)
+                left, right = (
+                    jax.lax.slice_in_dim(padded, start, start + length, axis=axis)
+                    for start in (first, first + 1)
+                )
+                phases.append(left + (place - first) * (right - left))
+            shape = [n * self.scale if a == axis else n for a, n in enumerate(x.shape)]
+            x = jnp.stack(phases, axis + 1).reshape(shape)  # (.., n, phase, ..) -> (.., n * scale, ..)
+        return jnp.asarray(x)
+
+
 def upscale_factors(scale: int) -> tuple[int, ...]:
     """Factors of an upsampler's stages: 2 each time for 2, 4, 8 and so on, else one stage of the scale."""
     doublings = scale.bit_length() - 1

@@ -2,15 +2,12 @@
 
 import argparse
 import contextlib
-import math
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import logging
 
@@ -19,10 +16,19 @@ from wdsr_jax.image.pixels import to_float, to_uint8
 from wdsr_jax.inference.tiles import Tiling, plan_tilings
 from wdsr_jax.photo.compare import comparison_page
 from wdsr_jax.photo.formats import OUTPUT_FORMATS, check_size, format_of
-from wdsr_jax.photo.jobs import Job, Plan, some_names
+from wdsr_jax.photo.jobs import Job, Plan
 from wdsr_jax.photo.network import choose_network, load_network
 from wdsr_jax.photo.photos import Photo, encode_photo, read_photo, write_photo
 from wdsr_jax.photo.record import add_to_record
+from wdsr_jax.photo.report import (
+    Lost,
+    OnPixels,
+    paced,
+    report_end,
+    report_losses,
+    report_plan,
+    with_megapixels,
+)
 from wdsr_jax.photo.sizes import target_size
 from wdsr_jax.photo.upscaling import bytes_needed, upscale_photo
 from wdsr_jax.system.compilation import enable_compilation_cache
@@ -31,10 +37,6 @@ from wdsr_jax.system.files import path_errors
 from wdsr_jax.system.memory import host_memory
 from wdsr_jax.video.formats import is_video
 from wdsr_jax.video.transcode import upscale_video
-
-OnPixels = Callable[[float], Any]  # called with the count of LR pixels that are done
-Lost = dict[str, list[Path]]  # what results do not keep, and of which files
-_LONG = 600  # seconds, from which on it is said what would be faster
 
 
 def upscale_files(plan: Plan, args: argparse.Namespace) -> int:
@@ -53,14 +55,14 @@ def upscale_files(plan: Plan, args: argparse.Namespace) -> int:
     enable_compilation_cache()
     if args.model:
         load_network(args.model, args.perceptual)  # a mistake in it is named once, not for each file
-    jobs = _with_megapixels(plan.jobs)
+    jobs = with_megapixels(plan.jobs)
     failed, lost = [source for source, _ in plan.failures], Lost()
-    _report_plan(plan, args)
+    report_plan(plan)
     tilings = _tilings(plan.jobs, args)
     with contextlib.ExitStack() as stack:
         compare = stack.enter_context(comparison_page(args.compare)) if args.compare else None
         bar = stack.enter_context(Progress(sum(megapixels for _, megapixels in jobs), "MP", digits=2))
-        on_pixels = _paced(bar)
+        on_pixels = paced(bar)
         for i, (job, megapixels) in enumerate(jobs, start=1):
             bar.describe(f"{i}/{len(jobs)} {job.source.name}")
             before = bar.done
@@ -83,63 +85,14 @@ def upscale_files(plan: Plan, args: argparse.Namespace) -> int:
                     raise
                 logging.warning("%s: failed (%s: %s)", job.source, type(error).__name__, error)
                 failed.append(job.source)
-            bar.total = (
-                (bar.total or 0) + bar.done - before - megapixels
-            )  # the size was a guess, or the file failed
-    count = len(plan.failures) + len(jobs) - len(failed)
-    where = args.out or some_names(_places(plan.jobs))
-    logging.info("%d enlarged%s", count, f", into {where}" if where else "")
-    return _report_end(plan, failed, lost)
+            if bar.total:  # the size was a guess, or the file failed
+                bar.total += bar.done - before - megapixels
+    return report_end(plan, failed, lost, args.out)
 
 
 def _is_alone(plan: Plan) -> bool:
     """Whether one file is all that there is."""
     return len(plan.jobs) == 1 and not (plan.done or plan.failures or plan.left_out)
-
-
-def _places(jobs: list[Job]) -> list[Path]:
-    """The file of a single result, or the folders of several."""
-    return [jobs[0].target] if len(jobs) == 1 else sorted({job.target.parent for job in jobs})
-
-
-def _report_plan(plan: Plan, args: argparse.Namespace) -> None:
-    """Says before the work what it is, what is done already, and what cannot be done."""
-    for source, reason in plan.failures:
-        logging.warning("%s: %s", source, reason)
-    if plan.done:
-        total = len(plan.jobs) + len(plan.done)
-        logging.info("%d of %d there already (--overwrite redoes them)", len(plan.done), total)
-        if args.compare:
-            logging.info("%s will show only what is upscaled now", args.compare)
-    if plan.own:
-        logging.info("results of earlier runs are not enlarged again: %s", some_names(plan.own))
-    videos = sum(is_video(job.source) for job in plan.jobs)
-    photographs = len(plan.jobs) - videos
-    if len(plan.jobs) > 1:
-        megapixels = sum(value for _, value in _with_megapixels(plan.jobs))
-        words = [f"{photographs} photographs of {megapixels:.3g} megapixels"] * bool(photographs)
-        logging.info("%s", " and ".join(words + [f"{videos} videos"] * bool(videos)))
-
-
-def _report_end(plan: Plan, failed: list[Path], lost: Lost) -> int:
-    """Says at the end what was lost, left out, and what failed.
-
-    Returns:
-        The exit code.
-    """
-    for loss, sources in lost.items():
-        logging.warning("not kept: %s (%d: %s)", loss, len(sources), some_names(sources))
-    unread = [(kind, paths) for (kind, is_picture), paths in plan.left_out.items() if is_picture]
-    others = [(kind, paths) for (kind, is_picture), paths in plan.left_out.items() if not is_picture]
-    for kind, paths in unread:
-        logging.warning("left out: %d %s (%s)", len(paths), kind, some_names(paths))
-    if others:
-        count = sum(len(paths) for _, paths in others)
-        logging.info("left out: %d that are no pictures (%s)", count, ", ".join(kind for kind, _ in others))
-    if failed:
-        total = len(plan.jobs) + len(plan.done) + len(plan.failures)
-        logging.error("%d of %d failed: %s", len(failed), total, ", ".join(map(str, failed)))
-    return 1 if failed or unread else 0
 
 
 def upscale_stream(args: argparse.Namespace) -> None:
@@ -159,12 +112,15 @@ def upscale_stream(args: argparse.Namespace) -> None:
     height, width, _ = photo.pixels.shape
     job = Job(Path(source), Path(target), (height, width), entry={})
     with Progress(height * width / 1e6, "MP", source, digits=2) as bar:
-        upscaled = _upscaled(photo, job, args, _paced(bar))
+        upscaled = upscale_by_arguments(photo, job, args, paced(bar))
     if to_stdout:
         output_format = format_of(target)
-        encode_photo(sys.stdout.buffer, upscaled, format=output_format, quality=args.quality, name="stdout")
+        lost = encode_photo(
+            sys.stdout.buffer, upscaled, format=output_format, quality=args.quality, name="stdout"
+        )
     else:
-        write_photo(target, upscaled, quality=args.quality)
+        lost = write_photo(target, upscaled, quality=args.quality)
+    report_losses({loss: [job.source] for loss in (*photo.lost, *lost)})
 
 
 def _upscale_photo(
@@ -175,7 +131,7 @@ def _upscale_photo(
     compare: Callable[..., None] | None,
 ) -> tuple[str, ...]:
     photo = read_photo(job.source)
-    upscaled = _upscaled(photo, job, args, on_pixels, tilings)
+    upscaled = upscale_by_arguments(photo, job, args, on_pixels, tilings)
     lost = write_photo(job.target, upscaled, quality=args.quality)
     if compare:
         pixels = (_rgb_of_8_bits(image.pixels) for image in (photo, upscaled))
@@ -190,12 +146,12 @@ def _rgb_of_8_bits(pixels: np.ndarray) -> np.ndarray:
 
 def _upscale_video(job: Job, args: argparse.Namespace) -> tuple[str, ...]:
     def upscale_frame(frame: np.ndarray) -> np.ndarray:
-        return _upscaled(Photo(frame), job, args).pixels
+        return upscale_by_arguments(Photo(frame), job, args).pixels
 
     return upscale_video(job.source, job.target, upscale_frame, quality=args.quality)
 
 
-def _upscaled(
+def upscale_by_arguments(
     photo: Photo,
     job: Job,
     args: argparse.Namespace,
@@ -203,6 +159,13 @@ def _upscaled(
     tilings: Callable[[Any], list[Tiling] | None] = lambda module: None,
 ) -> Photo:
     """One photograph, or one frame of a video, by the arguments of the command.
+
+    Args:
+        photo: what is upscaled.
+        job: its `source` is for messages; the ending of its `target` names the format.
+        args: see `command.parse_arguments`.
+        on_pixels: is called with the count of LR pixels done since the last call.
+        tilings: the tilings that a network may use; None where it chooses them by itself.
 
     Raises:
         UserError: the result is too large for its format or for the memory, or an option does not fit.
@@ -307,49 +270,6 @@ def _tilings(jobs: Iterable[Job], args: argparse.Namespace) -> Callable[[Any], l
         return planned[key]
 
     return tilings
-
-
-def _with_megapixels(jobs: list[Job]) -> list[tuple[Job, float]]:
-    """Each job with its LR megapixels, 0 for a video; where a size was not read, their mean."""
-    known = [math.prod(job.size) / 1e6 for job in jobs if job.size]
-    mean = sum(known) / len(known) if known else 0.0
-
-    def megapixels(job: Job) -> float:
-        return 0.0 if is_video(job.source) else math.prod(job.size) / 1e6 if job.size else mean
-
-    return [(job, megapixels(job)) for job in jobs]
-
-
-def _paced(bar: Progress) -> OnPixels:
-    """Moves the bar, and says after the second tile how long the rest will take if that is long.
-
-    The first tile waits for the compiler.
-    """
-    seen: list[tuple[float, float]] = []  # seconds, megapixels
-
-    def on_pixels(count: float) -> None:
-        bar.update(count / 1e6)
-        if len(seen) == 2:
-            return
-        seen.append((time.monotonic(), bar.done))
-        if len(seen) == 2:
-            (start, before), (stop, after) = seen
-            seconds = (stop - start) / (after - before) * ((bar.total or 0) - after)
-            if seconds > 60:
-                logging.info("about %s to go%s", _duration(seconds), _faster(seconds))
-
-    return on_pixels
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _faster(seconds: float) -> str:
-    """What would be faster, where the work is long."""
-    if seconds < _LONG or jax.default_backend() != "cpu":
-        return ""
-    return "; a smaller network (--model), smaller pictures or a GPU would be faster"
 
 
 def _make_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from wdsr_jax.system.files import open_regular
 from wdsr_jax.weights.files import find_weights
 
 RECORD_FILE = ".wdsr_jax.jsonl"
@@ -38,7 +39,7 @@ def entry_of(source: Path, options: dict[str, Any]) -> dict[str, Any]:
 def read_record(folder: Path) -> dict[str, dict[str, Any]]:
     """The entries of a folder by the results' names; what is damaged or missing counts as not there."""
     entries: dict[str, dict[str, Any]] = {}
-    with suppress(OSError), open(folder / RECORD_FILE, "rb") as file:
+    with suppress(OSError), open_regular(folder / RECORD_FILE) as file:
         for line in file.read(_MOST_BYTES).splitlines():
             with suppress(ValueError, RecursionError):
                 entry = json.loads(line)

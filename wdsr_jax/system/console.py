@@ -98,7 +98,7 @@ class Progress:
         """Notes that so much more is done."""
         self.done += count
         if self._bar is not None:
-            self._bar.total = self.total
+            self._bar.total = self.total and max(self.total, self._bar.n + count)  # which may be a guess
             self._bar.update(count)
             return
         now = time.monotonic()
@@ -113,8 +113,9 @@ class Progress:
         start = f"{self.name}: " if self.name else ""
         if not self.total:
             return f"{start}{done} {self._unit}, {rate:.3g} {self._unit}/s"
-        left = tqdm.format_interval(max(0, self.total - self.done) / rate) if rate else "?"
-        of = f"{self.total:.{self._digits}f} {self._unit} ({100 * self.done / self.total:.0f}%)"
+        total = max(self.total, self.done)
+        left = tqdm.format_interval((total - self.done) / rate) if rate else "?"
+        of = f"{total:.{self._digits}f} {self._unit} ({100 * self.done / total:.0f}%)"
         return f"{start}{done} of {of}, {rate:.3g} {self._unit}/s, {left} left"
 
 

@@ -27,7 +27,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.system import distributed
-from wdsr_jax.system.files import path_errors
+from wdsr_jax.system.files import path_errors, read_regular
 
 FOLDER = "checkpoints"
 _METRIC = "psnr_rgb"
@@ -208,7 +208,7 @@ def _check_metrics(checkpoint: Path) -> None:
         raise ValueError("no run has so many steps")
     file = checkpoint / "metrics" / "metrics"
     if file.parent.exists():
-        float(json.loads(file.read_text())[_METRIC])
+        float(json.loads(read_regular(file))[_METRIC])
 
 
 def _set_aside(checkpoint: Path, error: Exception | str) -> None:

@@ -18,7 +18,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from wdsr_jax.system.files import path_errors
+from wdsr_jax.system.files import path_errors, read_regular
 
 Writer = Callable[..., None]  # (step, scalars, images), see `open_event_file`
 
@@ -85,7 +85,7 @@ def read_scalars(workdir: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def _read_events(path: Path) -> Iterator[Event]:
-    data = path.read_bytes()
+    data = read_regular(path)
     while len(data) >= 12:
         (length,) = struct.unpack("<Q", data[:8])  # then its checksum (4 bytes), the event, its checksum (4)
         if len(data) < 16 + length:

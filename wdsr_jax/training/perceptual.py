@@ -12,8 +12,9 @@ from jaxtyping import Float
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.vgg import VGG19, convolutions
+from wdsr_jax.system.files import open_regular, path_errors
 from wdsr_jax.training.losses import Images
-from wdsr_jax.weights.torch_files import Tensor, read_torch
+from wdsr_jax.weights.torch_files import Tensor, open_torch
 
 URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 _SHA256 = "dcbb9e9d"  # torchvision names its files by how their hash begins
@@ -52,22 +53,23 @@ def load_vgg(path: str | os.PathLike, layer: str) -> dict[str, Any]:
             f"config.gan.vgg={path}: no such file; the weights of VGG19 are wanted, {where}; or set "
             "config.gan.perceptual=none"
         )
-    with open(path, "rb") as file:
+    with path_errors(path, "cannot be read"), open_regular(path) as file:
         if not hashlib.file_digest(file, "sha256").hexdigest().startswith(_SHA256):
             logging.warning("%s: not the file that torchvision distributes; taken as it is", path)
-    file = read_torch(path)
-    if not isinstance(file.content, dict):
-        raise UserError(f"{path}: holds no state dict; {where}")
-    params = {}
-    for name, index, shape in convolutions():
-        weight, bias = (file.content.get(f"features.{index}.{part}") for part in ("weight", "bias"))
-        if not (isinstance(weight, Tensor) and isinstance(bias, Tensor)) or (weight.shape, bias.shape) != (
-            shape,
-            shape[:1],
-        ):
-            raise UserError(f"{path}: features.{index} is not there as VGG19 has it, {shape}; {where}")
-        kernel = file.read(weight).transpose(2, 3, 1, 0)  # (O, I, kh, kw) -> (kh, kw, I, O)
-        params[name] = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(file.read(bias))}
-        if re.sub("relu", "conv", layer) == name:
-            break
+    with open_torch(path) as file:
+        if not isinstance(file.content, dict):
+            raise UserError(f"{path}: holds no state dict; {where}")
+        params = {}
+        for name, index, shape in convolutions():
+            weight, bias = (file.content.get(f"features.{index}.{part}") for part in ("weight", "bias"))
+            if not (
+                isinstance(weight, Tensor)
+                and isinstance(bias, Tensor)
+                and (weight.shape, bias.shape) == (shape, shape[:1])
+            ):
+                raise UserError(f"{path}: features.{index} is not there as VGG19 has it, {shape}; {where}")
+            kernel = file.read(weight).transpose(2, 3, 1, 0)  # (O, I, kh, kw) -> (kh, kw, I, O)
+            params[name] = {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(file.read(bias))}
+            if re.sub("relu", "conv", layer) == name:
+                break
     return params

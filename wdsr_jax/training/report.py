@@ -12,6 +12,7 @@ from wdsr_jax.image.files import write_image
 from wdsr_jax.image.panels import before_after, busiest_crop, side_by_side
 from wdsr_jax.inference.tiles import upscale
 from wdsr_jax.system import distributed
+from wdsr_jax.system.files import read_regular
 from wdsr_jax.weights.files import WORKDIR_FILE
 from wdsr_jax.weights.store import load_pretrained
 
@@ -60,7 +61,7 @@ def write_report(workdir: Path, examples: list[Example], network: nn.Module, shi
 
 def print_report(workdir: Path, scale: int) -> None:
     """Prints the table, and where the files of the run are."""
-    print(score_table(json.loads((workdir / _SCORES).read_text()), scale))
+    print(score_table(json.loads(read_regular(workdir / _SCORES)), scale))
     print(f"\nBefore and after: {workdir / _PICTURE}")
     print(f"Scores by image:  {workdir / _SCORES}")
     print(f"Best weights:     {workdir / WORKDIR_FILE}")

@@ -15,7 +15,7 @@ from absl import logging
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.system import distributed
-from wdsr_jax.system.files import path_errors, replacing
+from wdsr_jax.system.files import path_errors, read_regular, replacing
 from wdsr_jax.system.locks import lock_folder
 
 _CONFIG = "config.json"
@@ -113,7 +113,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     """The config that a run has recorded; UserError where the file is not what `start_workdir` writes."""
     try:
         with path_errors(path, "cannot be read"):
-            saved = json.loads(path.read_text("utf-8"))
+            saved = json.loads(read_regular(path))
     except (ValueError, RecursionError):
         saved = None
     if not isinstance(saved, dict) or not all(isinstance(section, dict) for section in saved.values()):

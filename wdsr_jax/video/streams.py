@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from wdsr_jax.errors import UserError
+from wdsr_jax.system.files import open_regular
 from wdsr_jax.video.formats import WRITABLE_SUFFIXES
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def open_video(source: Path) -> "InputContainer":
         UserError: it is no video, or damaged.
     """
     try:
+        open_regular(source).close()
         # Without "file:" FFmpeg would take what is before a colon in a name for a protocol.
         return av.open(f"file:{source}", metadata_errors="replace")
     except (OSError, FFmpegError) as error:

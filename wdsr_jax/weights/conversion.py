@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import safetensors.numpy
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -21,15 +20,16 @@ from wdsr_jax.models.wdsr import WDSR
 from wdsr_jax.system.files import write_whole
 from wdsr_jax.weights.files import check_conversion
 from wdsr_jax.weights.layouts import (
-    Arrays,
     Layout,
     official_2020,
-    read_weights,
+    open_weights,
     their_shape,
     to_ours,
     to_torch,
 )
+from wdsr_jax.weights.safetensors_files import safetensors_bytes
 from wdsr_jax.weights.store import finite_float32, load_pretrained, param_shapes, save_weights
+from wdsr_jax.weights.tensors import Head
 
 
 def convert(
@@ -52,18 +52,21 @@ def convert(
             misshapen or not finite is named), or the destination cannot be written.
     """
     check_conversion(source, destination)
-    arrays, layout = read_weights(source)
-    config = _architecture(source, arrays, layout) | {"res_scale": res_scale, "mean": mean or layout.mean}
-    module = create_model(config)
-    tensors = {}
-    for name, ours in param_shapes(module).items():
-        theirs = layout.name(name)
-        array, shape = arrays[theirs], their_shape(ours, name, layout)
-        if array.shape != shape:
-            raise UserError(
-                f"{source}: tensor {theirs} is {array.shape}, not {shape} as in {_describe(config)}"
-            )
-        tensors[name] = to_ours(finite_float32(source, theirs, array), name, layout, config["scale"])
+    with open_weights(source) as (file, layout):
+        config = _architecture(source, file.heads, layout)
+        config |= {"res_scale": res_scale, "mean": mean or layout.mean}
+        shapes = param_shapes(create_model(config))
+        for name, ours in shapes.items():
+            theirs = layout.name(name)
+            found, shape = file.heads[theirs].shape, their_shape(ours, name, layout)
+            if found != shape:
+                raise UserError(
+                    f"{source}: tensor {theirs} is {found}, not {shape} as in {_describe(config)}"
+                )
+        tensors = {}
+        for name in shapes:
+            array = finite_float32(source, layout.name(name), file.read(layout.name(name)))
+            tensors[name] = to_ours(array, name, layout, config["scale"])
     save_weights(destination, config, _fold_gain(unflatten_dict(tensors, sep="."), layout.gain))
     shown = ",".join(f"{x:g}" for x in config["mean"])
     logging.info("%s, from %s", _describe(config), layout.project)
@@ -100,20 +103,20 @@ def convert_to_torch(source: str | os.PathLike, destination: str | os.PathLike) 
             g, bias = g * np.float32(module.res_scale), bias * np.float32(module.res_scale)
         for leaf, array in (("bias", bias), ("scale", g), ("kernel", v)):
             name = f"{convolution}.{leaf}"
-            state[layout.name(name)] = np.ascontiguousarray(to_torch(array, name, module.scale))
-    write_whole(destination, safetensors.numpy.save(state, metadata={"format": "pt"}))
+            state[layout.name(name)] = to_torch(array, name, module.scale)
+    write_whole(destination, safetensors_bytes(state, {"format": "pt"}))
     if module.mean != layout.mean:
         logging.warning("image_mean in the official code must be %s; the file cannot say so", module.mean)
 
 
-def _architecture(source: str | os.PathLike, arrays: Arrays, layout: Layout) -> dict[str, Any]:
+def _architecture(source: str | os.PathLike, heads: Mapping[str, Head], layout: Layout) -> dict[str, Any]:
     """The section model of a config, without what a file does not say."""
 
     def width(*names: str) -> int:
         """Output channels of the convolutions of these names."""
         convolutions = [name for name in layout.convolutions if name.endswith(names)]
-        kernels = [arrays[layout.name(f"{name}.kernel")].shape for name in convolutions]
-        biases = [arrays[layout.name(f"{name}.bias")].shape for name in convolutions]
+        kernels = [heads[layout.name(f"{name}.kernel")].shape for name in convolutions]
+        biases = [heads[layout.name(f"{name}.bias")].shape for name in convolutions]
         last = 0 if layout.torch else -1
         counts = [shape[last] for shape in kernels if shape] + [shape[0] for shape in biases if shape]
         # The most frequent: the tensor that does not fit the others is the one that is wrong.

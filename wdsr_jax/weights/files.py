@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.system.files import path_errors
+from wdsr_jax.system.files import open_regular, path_errors
 
 WORKDIR_FILE = "model.safetensors"  # the best weights of a training run, in its workdir
 BEFORE_GAN_FILE = "before_gan.safetensors"  # beside it after a fine-tuning with a discriminator: its start
@@ -39,11 +39,13 @@ def find_weights(name_or_path: str | os.PathLike) -> Path:
     """The weights file of a shipped name, a workdir or a path.
 
     Raises:
-        UserError: there is no such file, workdir or shipped name, or the workdir has no weights yet.
+        UserError: there is no such file, workdir or shipped name, the workdir has no weights yet, or the file
+            cannot be read.
     """
     path = _weights_file(name_or_path)
     if os.path.exists(path):
-        return path
+        with path_errors(path, "cannot be read"), open_regular(path):
+            return path
     if path.name == WORKDIR_FILE and os.path.isdir(os.path.expanduser(name_or_path)):
         raise UserError(f"{path.parent}: no {WORKDIR_FILE} here; training writes it at its first evaluation")
     names = ", ".join(list_pretrained()) or "none"
@@ -62,7 +64,7 @@ def check_conversion(
     if to_torch:
         find_weights(source)
     else:
-        with path_errors(source, "cannot be read"), open(source, "rb"):
+        with path_errors(source, "cannot be read"), open_regular(source):
             pass
 
 

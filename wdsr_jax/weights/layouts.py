@@ -5,26 +5,22 @@ The projects are listed in `wdsr_jax/convert.py`.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
-import h5py
 import numpy as np
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.layers import DIV2K_MEAN
-from wdsr_jax.system.files import path_errors
-from wdsr_jax.weights.store import read_safetensors
-from wdsr_jax.weights.torch_files import LEGACY_START, ZIP_START, Tensor, read_torch
+from wdsr_jax.system.files import open_regular, path_errors
+from wdsr_jax.weights.keras_files import HDF5_START, open_keras
+from wdsr_jax.weights.safetensors_files import open_safetensors
+from wdsr_jax.weights.tensors import Head, TensorFile, check_heads, shown
+from wdsr_jax.weights.torch_files import LEGACY_START, ZIP_START, Tensor, open_torch
 
-_HDF5_START = b"\x89HDF\r\n\x1a\n"
 _HALF = (0.5, 0.5, 0.5)
-
-# What h5py raises on damaged files, and what comes of names and types that are not as Keras has them.
-_DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
-
 _T = TypeVar("_T")
-Arrays = dict[str, np.ndarray]  # tensors by the project's names
 
 
 class Layout(NamedTuple):
@@ -88,62 +84,71 @@ def to_torch(array: np.ndarray, name: str, scale: int) -> np.ndarray:
     return array.reshape(-1, 1, 1, 1) if name.endswith("scale") else array  # g (O, 1, 1, 1), bias (O,)
 
 
-def read_weights(path: str | os.PathLike) -> tuple[Arrays, Layout]:
-    """Reads weights of another project; what kind of file it is shows in its first bytes and its names.
+@contextmanager
+def open_weights(path: str | os.PathLike) -> Iterator[tuple[TensorFile, Layout]]:
+    """Weights of another project; what kind of file it is shows in its first bytes and its names.
 
-    Returns:
-        The tensors that the layout names, no more and no less, and the layout. Shapes are not checked.
+    Gives:
+        The file, with the tensors that the layout names, no more and no less, and the layout. No tensor is
+        read yet. Shapes are not compared with each other.
 
     Raises:
-        UserError: the file is damaged, of no known format or no WDSR, or a tensor is missing or extra.
+        UserError: the file is damaged, of no known format or no WDSR, a tensor is missing or extra, or the
+            tensors are more than a file can hold or weights have.
     """
-    with path_errors(path, "cannot be read"), open(path, "rb") as file:
-        start = file.read(16)
+    with path_errors(path, "cannot be read"), open_regular(path) as file:
+        start, size = file.read(16), os.fstat(file.fileno()).st_size
     if start.startswith((ZIP_START, LEGACY_START)):
-        arrays, layout = _read_torch(path)
-    elif start.startswith(_HDF5_START):
-        arrays, layout = _read_keras(path)
+        opened = _open_torch(path)
+    elif start.startswith(HDF5_START):
+        opened = open_keras(path)
     elif start[8:9] == b"{":
-        arrays, layout = _read_safetensors(path)
+        opened = _open_state_dict(path)
     else:
         what = "of unknown format" if start else "empty"
         raise UserError(
             f"{path}: {what}; files of torch.save and of Keras (.h5) can be converted, "
             "and state dicts in safetensors"
         )
-    names = [theirs + leaf for theirs in layout.convolutions.values() for leaf in layout.leaves.values()]
-    for name in names:
-        if name not in arrays:
-            raise UserError(f"{path}: tensor {name} is missing for a network of {layout.project}")
-    for name in sorted(arrays.keys() - set(names)):
-        raise UserError(f"{path}: tensor {name} does not belong to a network of {layout.project}")
-    return arrays, layout
+    with opened as file:
+        layout = (_keras_layout if start.startswith(HDF5_START) else _torch_layout)(path, file.heads)
+        names = [theirs + leaf for theirs in layout.convolutions.values() for leaf in layout.leaves.values()]
+        for name in names:
+            if name not in file.heads:
+                raise UserError(f"{path}: tensor {name} is missing for a network of {layout.project}")
+        for name in sorted(file.heads.keys() - set(names)):
+            raise UserError(f"{path}: tensor {shown(name)} does not belong to a network of {layout.project}")
+        check_heads(path, file.heads, size)
+        yield file, layout
 
 
 _BLOCK = re.compile(r"body\.(\d{1,4})\.(body|module)\.(\d)\.")
 
 
-def _read_safetensors(path: str | os.PathLike) -> tuple[Arrays, Layout]:
+@contextmanager
+def _open_state_dict(path: str | os.PathLike) -> Iterator[TensorFile]:
     """A state dict as safetensors, such as `convert_to_torch` writes."""
-    metadata, tensors = read_safetensors(path)
-    if "model" in metadata:
-        raise UserError(f"{path}: a safetensors file of this package, which needs no conversion")
-    tensors = _without_prefix(tensors)
-    return tensors, _torch_layout(path, tensors)
+    with open_safetensors(path) as file:
+        if "model" in file.metadata:
+            raise UserError(f"{path}: a safetensors file of this package, which needs no conversion")
+        names = _without_prefix({name: name for name in file.heads})
+        heads = {ours: file.heads[theirs] for ours, theirs in names.items()}
+        yield TensorFile(heads, lambda name: file.read(names[name]), file.metadata)
 
 
-def _read_torch(path: str | os.PathLike) -> tuple[Arrays, Layout]:
-    file = read_torch(path)
-    state = file.content
-    for key in ("model_state_dict", "state_dict"):
-        if isinstance(state, dict) and key in state:
-            state = state[key]
-    if not isinstance(state, dict):
-        raise UserError(f"{path}: holds no state dict")
-    tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
-    tensors = _without_prefix(tensors)
-    layout = _torch_layout(path, tensors)
-    return {name: file.read(tensor) for name, tensor in tensors.items()}, layout
+@contextmanager
+def _open_torch(path: str | os.PathLike) -> Iterator[TensorFile]:
+    with open_torch(path) as file:
+        state = file.content
+        for key in ("model_state_dict", "state_dict"):
+            if isinstance(state, dict) and key in state:
+                state = state[key]
+        if not isinstance(state, dict):
+            raise UserError(f"{path}: holds no state dict")
+        tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+        tensors = _without_prefix(tensors)
+        heads = {name: file.head(tensor) for name, tensor in tensors.items()}
+        yield TensorFile(heads, lambda name: file.read(tensors[name]), {})
 
 
 def _without_prefix(tensors: dict[str, _T]) -> dict[str, _T]:
@@ -186,16 +191,10 @@ def official_2020(blocks: int, leaves: Mapping[str, str]) -> Layout:
     return Layout("the official code of 2020", convolutions, leaves, torch=True, mean=_HALF, gain=1)
 
 
-def _read_keras(path: str | os.PathLike) -> tuple[Arrays, Layout]:
-    try:
-        with h5py.File(path) as file:
-            root = _expect(h5py.Group, file.get("model_weights", file))
-            arrays = _read_layers(root, os.path.getsize(path))
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: damaged, or not weights that Keras saved ({reason})") from None
-    layers = dict.fromkeys(name.rpartition("/")[0] for name in arrays)
-    kernels = {layer: arrays.get(f"{layer}/kernel") for layer in layers}
+def _keras_layout(path: str | os.PathLike, heads: Mapping[str, Head]) -> Layout:
+    """The layout of a file of Keras, which shows in the shapes and the order of its layers."""
+    layers = dict.fromkeys(name.rpartition("/")[0] for name in heads)
+    kernels = {layer: heads.get(f"{layer}/kernel") for layer in layers}
     shapes = {layer: () if kernel is None else kernel.shape for layer, kernel in kernels.items()}
     skips = [layer for layer in layers if shapes[layer][:3] == (5, 5, 3)]
     chain = [layer for layer in layers if layer not in skips]  # head, blocks, tail: as data flow
@@ -209,33 +208,7 @@ def _read_keras(path: str | os.PathLike) -> tuple[Arrays, Layout]:
     places = ["head", *(f"block_{i}.{part}" for i in range(blocks) for part in parts), "tail"]
     convolutions = dict(zip(places, chain, strict=True)) | {"skip": skips[0]}
     leaves = {"kernel": "/kernel", "bias": "/bias"}
-    if not any(name.endswith("/g") for name in arrays):
-        return arrays, Layout("Keras of 2018", convolutions, leaves, torch=False, mean=_HALF, gain=2)
+    if not any(name.endswith("/g") for name in heads):
+        return Layout("Keras of 2018", convolutions, leaves, torch=False, mean=_HALF, gain=2)
     leaves["scale"] = "/g"
-    return arrays, Layout("Keras", convolutions, leaves, torch=False, mean=DIV2K_MEAN, gain=2)
-
-
-def _read_layers(root: h5py.Group, size: int) -> Arrays:
-    """The weights of a file of Keras in the order of its layers, as `layer/weight`."""
-    arrays = {}
-    for layer in _texts(root, "layer_names"):
-        group = _expect(h5py.Group, root[layer])
-        for weight in _texts(group, "weight_names"):
-            dataset = _expect(h5py.Dataset, group[weight])
-            if dataset.nbytes > size:  # room that was never filled, or compressed
-                raise ValueError(f"{weight} is larger than the file")
-            name = f"{layer}/{weight.rpartition('/')[2].partition(':')[0]}"
-            if not name.endswith("/initialized"):  # of weight norm: whether g has been set
-                arrays[name] = dataset[()]
-    return arrays
-
-
-def _texts(group: h5py.Group, attribute: str) -> list[str]:
-    names = np.asarray(group.attrs[attribute]).tolist()
-    return [name.decode() if isinstance(name, bytes) else name for name in names]
-
-
-def _expect(kind: type[_T], item: Any) -> _T:
-    if not isinstance(item, kind):
-        raise TypeError(f"{type(item).__name__} where {kind.__name__} belongs")
-    return item
+    return Layout("Keras", convolutions, leaves, torch=False, mean=DIV2K_MEAN, gain=2)

@@ -12,8 +12,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -21,6 +19,11 @@ from wdsr_jax.errors import UserError
 from wdsr_jax.models import count_params, create_model, fold_weight_norm
 from wdsr_jax.system.files import write_whole
 from wdsr_jax.weights.files import BEFORE_GAN_FILE, OLD_BEFORE_GAN_FILE, find_weights, list_pretrained
+from wdsr_jax.weights.safetensors_files import open_safetensors, safetensors_bytes
+from wdsr_jax.weights.tensors import Head, check_heads, shown
+
+_MAX_SCALE = 64  # which no tensor of SRCNN tells
+_PARTS_WITHOUT_TENSORS = 4
 
 __all__ = [
     "finite_float32",
@@ -40,7 +43,8 @@ def save_weights(
 ) -> None:
     """Writes parameters and `config.model` to a safetensors file; it appears whole or not at all.
 
-    Tensors are named by their path in the tree, such as `block_0.expand.kernel`.
+    Tensors are named by their path in the tree, such as `block_0.expand.kernel`. The same parameters make the
+    same file, to the byte.
 
     Args:
         path: of the file.
@@ -51,20 +55,20 @@ def save_weights(
     Raises:
         UserError: the folder is missing, read-only or full.
     """
-    tensors = {k: np.ascontiguousarray(v) for k, v in flatten_dict(jax.device_get(params), sep=".").items()}
+    tensors = {name: np.asarray(leaf) for name, leaf in flatten_dict(jax.device_get(params), sep=".").items()}
     # In which dtype to compute is the user's choice, not the weights': load_pretrained gives float32.
     fields = {key: value for key, value in model_config.items() if key != "dtype"}
-    metadata = {"model": json.dumps(fields)} | ({} if psnr_rgb is None else {"psnr_rgb": repr(psnr_rgb)})
-    data = safetensors.numpy.save(tensors, metadata=metadata)
-    write_whole(path, data)
+    metadata = {"model": json.dumps(fields, sort_keys=True)}
+    metadata |= {} if psnr_rgb is None else {"psnr_rgb": repr(psnr_rgb)}
+    write_whole(path, safetensors_bytes(tensors, metadata))
 
 
 def recorded_psnr(path: str | os.PathLike) -> float:
     """The PSNR that `save_weights` was given; -inf where the file is missing, damaged or records none."""
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return float((file.metadata() or {})["psnr_rgb"])
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError):
+        with open_safetensors(path) as file:
+            return float(file.metadata["psnr_rgb"])
+    except (UserError, KeyError, ValueError):
         return -math.inf
 
 
@@ -84,20 +88,25 @@ def load_pretrained(
 
     Raises:
         UserError: there is no such file or name, the file names no network of this package and none is given,
-            or its tensors are not the finite parameters of the network.
+            or its tensors are not the finite parameters of the network. What the file says is checked before
+            a tensor is read.
     """
     path = find_weights(name_or_path)
-    metadata, tensors = read_safetensors(path)
-    module = _named_network(path, metadata) if module is None else module
-    expected = param_shapes(module)
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors:
-            raise UserError(f"{path}: tensor {name} is missing")
-        if name not in expected:
-            raise UserError(f"{path}: tensor {name} does not belong to the network")
-        if tensors[name].shape != expected[name]:
-            raise UserError(f"{path}: tensor {name} is {tensors[name].shape}, not {expected[name]}")
-    return module, _to_params(path, tensors)
+    with open_safetensors(path) as file:
+        if module is None:
+            check_heads(path, file.heads, os.path.getsize(path))
+            module, expected = _named_network(path, file.metadata, file.heads)
+        else:
+            expected = param_shapes(module)
+        for name in sorted(expected.keys() | file.heads.keys()):
+            if name not in file.heads:
+                raise UserError(f"{path}: tensor {name} is missing")
+            if name not in expected:
+                raise UserError(f"{path}: tensor {shown(name)} does not belong to the network")
+            if file.heads[name].shape != expected[name]:
+                raise UserError(f"{path}: tensor {name} is {file.heads[name].shape}, not {expected[name]}")
+        flat = {name: jnp.asarray(finite_float32(path, name, file.read(name))) for name in sorted(expected)}
+    return module, unflatten_dict(flat, sep=".")
 
 
 def load_between(
@@ -211,9 +220,31 @@ def _shapes(layer: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: tensor.shape for name, tensor in layer.items()}
 
 
-def param_shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
-    """The shape of each parameter of a network, by the name that `save_weights` gives it."""
-    init = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+class TooManyParts(Exception):
+    """A network has more layers and blocks than it may have."""
+
+
+def param_shapes(module: nn.Module, most: int | None = None) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter of a network, by the name that `save_weights` gives it.
+
+    Args:
+        module: the network.
+        most: the number of parts (layers, blocks) beyond which it is not followed any further.
+
+    Raises:
+        TooManyParts: it has more than `most`.
+    """
+    parts = 0
+
+    def count(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        nonlocal parts
+        parts += context.method_name == "__call__"
+        if most is not None and parts > most:
+            raise TooManyParts
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(count):
+        init = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     flat: dict[str, Any] = dict(flatten_dict(init["params"], sep="."))
     return {name: leaf.shape for name, leaf in flat.items()}
 
@@ -227,7 +258,7 @@ def finite_float32(path: str | os.PathLike, name: str, tensor: np.ndarray) -> np
     with np.errstate(over="ignore"):  # a float64 beyond float32 is found as the infinity it becomes
         tensor = tensor.astype(np.float32)
     if not np.isfinite(tensor).all():
-        raise UserError(f"{path}: tensor {name} holds values that are not finite")
+        raise UserError(f"{path}: tensor {shown(name)} holds values that are not finite")
     return tensor
 
 
@@ -235,37 +266,49 @@ def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, str], dict[str,
     """The metadata and the tensors of a safetensors file, by name, as they are.
 
     Raises:
-        UserError: it is no such file, damaged, or has an element type that NumPy lacks.
+        UserError: it is no such file, damaged, or asks for more than weights have (`check_heads`).
     """
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    # AttributeError and TypeError: of element types that NumPy does not know.
-    except (safetensors.SafetensorError, OSError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: not a safetensors file that can be read ({error})") from None
+    with open_safetensors(path) as file:
+        check_heads(path, file.heads, os.path.getsize(path))
+        return dict(file.metadata), {name: file.read(name) for name in file.heads}
 
 
 def _model_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     """The section model of the config that `save_weights` was given."""
     try:
         return dict(json.loads(metadata["model"]))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise UserError(f"{path}: its metadata has no `model` with the config of a network") from None
 
 
-def _named_network(path: Path, metadata: Mapping[str, str]) -> nn.Module:
+def _named_network(
+    path: Path, metadata: Mapping[str, str], heads: Mapping[str, Head]
+) -> tuple[nn.Module, dict[str, tuple[int, ...]]]:
+    """The network that a file names, and the shapes of its parameters.
+
+    Each part of a network has a tensor or more, or is one of a few, such as the whole and SRCNN's bicubic. So
+    one of more parts than the file has tensors is another network, and is not followed to its end.
+    """
     config = _model_config(path, metadata)
     if _is_outside(config):
+        name = shown(str(config["name"]))
         raise UserError(
-            f"{path}: of {config['name']}, a network from outside wdsr_jax, which no weights file imports; "
+            f"{path}: of {name}, a network from outside wdsr_jax, which no weights file imports; "
             "it loads with load_pretrained(path, module=...)"
         )
     try:
-        return create_model(config)
-    except (KeyError, TypeError, ValueError):
+        module = create_model(config)
+        if module.scale > _MAX_SCALE:
+            raise UserError(f"model.scale is at most {_MAX_SCALE} in a weights file, not {module.scale:.6g}")
+        return module, param_shapes(module, len(heads) + _PARTS_WITHOUT_TENSORS)
+    except (ArithmeticError, KeyError, TypeError, ValueError, RecursionError):
         raise UserError(f"{path}: its metadata has no `model` with the config of a network") from None
+    except TooManyParts:
+        what = f"of more layers than its {len(heads)} tensors can be of"
+        raise UserError(f"{path}: its metadata name a network {what}") from None
     except UserError as error:
-        raise UserError(f"{path}: its metadata name no network of wdsr_jax ({error})") from None
+        reason = shown(str(error), 500)
+        raise UserError(f"{path}: its metadata name no network of wdsr_jax ({reason})") from None
 
 
 def _is_outside(config: Mapping[str, Any]) -> bool:

@@ -11,22 +11,32 @@ import os
 import pickletools
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import contextmanager
+from io import BufferedReader
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from wdsr_jax.errors import UserError
+from wdsr_jax.system.files import open_regular
+from wdsr_jax.weights.tensors import MAX_BYTES, MAX_DIMENSIONS, Head, shown
 
 ZIP_START = b"PK\x03\x04"  # torch.save since 1.6
 LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # its magic number, pickled
 
+# A checkpoint has some thousand opcodes for its tensors, and again for the optimiser's; logs may be longer.
+_MOST_OPCODES = 500_000
+_DEEPEST = 100  # marks within marks
+_LONGEST_PICKLE = 1 << 25  # bytes; also of a zip file's list of members
+
+_BFLOAT16 = "torch BFloat16Storage"
 _DTYPES = {
     "torch DoubleStorage": "<f8",
     "torch FloatStorage": "<f4",
     "torch HalfStorage": "<f2",
-    "torch BFloat16Storage": "<u2",  # the upper half of a float32
+    _BFLOAT16: "<u2",  # the upper half of a float32
     "torch LongStorage": "<i8",
     "torch IntStorage": "<i4",
     "torch ShortStorage": "<i2",
@@ -92,18 +102,23 @@ class TorchFile(NamedTuple):
 
     Attributes:
         content: what was saved: dicts, lists and so on, with `Tensor` for tensors.
-        read: gives the array of a `Tensor`, bfloat16 as float32; UserError where it does not fit the file.
+        head: gives what is checked of a `Tensor` before it is read; UserError where that cannot be one's.
+        read: gives the array of a `Tensor`, bfloat16 as float32, a view of its storage; UserError where it
+            does not fit the file, or more than `MAX_BYTES` would be read.
     """
 
     content: Any
+    head: Callable[[Tensor], Head]
     read: Callable[[Tensor], np.ndarray]
 
 
-def read_torch(path: str | os.PathLike) -> TorchFile:
-    """Reads a file of `torch.save`, of the zip format or the one before.
+@contextmanager
+def open_torch(path: str | os.PathLike) -> Iterator[TorchFile]:
+    """A file of `torch.save`, of the zip format or the one before; its tensors are not read yet.
 
     Raises:
-        UserError: the file is damaged or big-endian, or its pickle refers to what weights have no need of.
+        UserError: there is no such file, it is damaged or big-endian, or its pickle refers to what weights
+            have no need of, or is too long.
     """
 
     def guard(function: Callable, *args: Any) -> Any:
@@ -112,50 +127,119 @@ def read_torch(path: str | os.PathLike) -> TorchFile:
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
         except _DAMAGE as error:
-            reason = str(error) or type(error).__name__
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(f"{path}: damaged, or not written by torch.save ({reason})") from None
 
-    data = guard(Path(path).read_bytes)
-    content, storages = guard(_open_zip if data.startswith(ZIP_START) else _open_legacy, data)
-    return TorchFile(content, lambda tensor: guard(_to_array, tensor, storages))
+    try:
+        file = open_regular(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    with file:
+        is_zip = file.read(len(ZIP_START)) == ZIP_START
+        file.seek(0)
+        content, find = guard(_open_zip if is_zip else _open_legacy, file)
+        storages: dict[_Storage, np.ndarray] = {}
+
+        def read(tensor: Tensor) -> np.ndarray:
+            storage = tensor.storage
+            if storage not in storages:
+                place = find(storage)
+                if place.size > MAX_BYTES - sum(known.nbytes for known in storages.values()):
+                    raise ValueError(f"more than {MAX_BYTES:,} bytes")
+                storages[storage] = _read_block(file, place).view(_DTYPES[storage.type])
+            return _to_array(tensor, storages[storage])
+
+        yield TorchFile(content, lambda tensor: guard(_head, tensor), lambda tensor: guard(read, tensor))
 
 
-def _open_zip(data: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
-    archive = zipfile.ZipFile(io.BytesIO(data))
+def _head(tensor: Tensor) -> Head:
+    """What is checked of a tensor before it is read; ValueError where that cannot be a tensor's."""
+    kind = tensor.storage.type
+    sides = tensor.shape
+    if not all(type(n) is int and 0 <= n < 1 << 48 for n in sides) or len(sides) > MAX_DIMENSIONS:
+        raise ValueError("a tensor of no shape that can be")
+    stored = np.dtype(_DTYPES[kind])
+    return Head(sides, np.dtype("<f4") if kind == _BFLOAT16 else stored, stored.itemsize)
+
+
+class _Place(NamedTuple):
+    """Where a storage lies in a file, in bytes."""
+
+    start: int
+    size: int
+    checksum: int | None  # CRC-32, where there is one
+
+
+def _read_block(file: BufferedReader, place: _Place) -> np.ndarray:
+    block = np.empty(place.size, np.uint8)
+    file.seek(place.start)
+    if file.readinto(block.data) != place.size:
+        raise ValueError("it ends within a tensor")
+    if place.checksum not in (None, zlib.crc32(block.data)):
+        raise ValueError("the checksum of a tensor is wrong")
+    return block
+
+
+class _Members:
+    """A file as zipfile reads it, which takes the list of all members in one piece: no large ones."""
+
+    def __init__(self, file: BufferedReader):
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size if 0 <= size <= _LONGEST_PICKLE else _LONGEST_PICKLE + 1)
+        if len(data) > _LONGEST_PICKLE:
+            raise ValueError("the list of its members, or its pickle, is too long")
+        return data
+
+
+def _open_zip(file: BufferedReader) -> tuple[Any, Callable[[_Storage], _Place]]:
+    members: Any = _Members(file)
+    archive = zipfile.ZipFile(members)
     names = [name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
     if not names:
         raise UserError("a zip file, but not of torch.save")
     folder = names[0].removesuffix("/data.pkl")
 
-    def member(name: str) -> bytes:
+    def member(name: str) -> zipfile.ZipInfo:
         info = archive.getinfo(f"{folder}/{name}")
         if info.compress_type != zipfile.ZIP_STORED:  # torch.save never does; it could be a zip bomb
             raise ValueError(f"{name} is compressed")
-        return archive.read(info)
+        return info
 
-    if f"{folder}/byteorder" in archive.namelist() and member("byteorder") != b"little":
+    if f"{folder}/byteorder" in archive.namelist() and archive.read(member("byteorder")) != b"little":
         raise UserError("written on a big-endian machine; save it again on a little-endian one")
-    content = _interpret(io.BytesIO(member("data.pkl")))
-    return content, lambda storage: member(f"data/{storage.key}")
+
+    def find(storage: _Storage) -> _Place:
+        info = member(f"data/{storage.key}")
+        file.seek(info.header_offset + 26)
+        name, extra = struct.unpack("<HH", file.read(4))  # lengths of what is before the data
+        return _Place(info.header_offset + 30 + name + extra, info.file_size, info.CRC)
+
+    return _interpret(io.BytesIO(archive.read(member("data.pkl")))), find
 
 
-def _open_legacy(data: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
-    stream = io.BytesIO(data)
+def _open_legacy(file: BufferedReader) -> tuple[Any, Callable[[_Storage], _Place]]:
+    length = os.fstat(file.fileno()).st_size
+    stream = io.BytesIO(file.read(_LONGEST_PICKLE))
     _interpret(stream)  # the magic number
     _interpret(stream)  # the version of the protocol, 1001 for ever
     if _interpret(stream).get("little_endian") is not True:
         raise UserError("written on a big-endian machine; save it again on a little-endian one")
     storages: dict[str, _Storage] = {}
     content = _interpret(stream, storages)
-    blocks = {}
-    for key in _interpret(stream):
-        (count,) = struct.unpack("<q", stream.read(8))
+    places = {}
+    keys = _expect(list, _interpret(stream))
+    end = stream.tell()
+    for key in keys:
+        file.seek(end)
+        (count,) = struct.unpack("<q", file.read(8))
         size = count * np.dtype(_DTYPES[storages[key].type]).itemsize
-        if not 0 <= size <= len(data) - stream.tell():
+        if not 0 <= size <= length - end - 8:
             raise ValueError("it ends within a tensor")
-        blocks[key] = data[stream.tell() : stream.tell() + size]
-        stream.seek(size, io.SEEK_CUR)
-    return content, lambda storage: blocks[storage.key]
+        places[key], end = _Place(end + 8, size, None), end + 8 + size
+    return content, lambda storage: places[storage.key]
 
 
 def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) -> Any:
@@ -163,7 +247,10 @@ def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) 
     stack: list[Any] = []
     below: list[list[Any]] = []  # the stacks under each mark
     memo: dict[int, Any] = {}
-    for name, argument in _operations(stream):
+    copied = 0
+    for done, (name, argument) in enumerate(_operations(stream)):
+        if done + copied > _MOST_OPCODES or len(below) > _DEEPEST:
+            raise ValueError("a pickle longer or deeper than weights have")
         match name:
             case "PROTO":
                 if argument != 2:
@@ -212,12 +299,13 @@ def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) 
             case "GLOBAL":
                 if argument not in {_TENSOR, _PARAMETER, _DICT, *_DTYPES, *_UNNEEDED}:
                     raise UserError(
-                        f"refused, and nothing was run: it refers to {argument.replace(' ', '.')}, "
+                        f"refused, and nothing was run: it refers to {shown(argument.replace(' ', '.'))}, "
                         "which weights have no need of; a file with the state_dict alone would do"
                     )
                 stack.append(_Global(argument))
             case "REDUCE" | "NEWOBJ":
                 arguments, function = stack.pop(), stack.pop()
+                copied += sum(len(argument) for argument in arguments if isinstance(argument, list | tuple))
                 stack.append(_stand_in(_expect(_Global, function).name, _expect(tuple, arguments)))
             case "BINPERSID":
                 kind, type_, key, _, count, *view = stack.pop()
@@ -259,22 +347,20 @@ def _stand_in(function: str, arguments: tuple[Any, ...]) -> Any:
         return arguments[0]
     if function == _DICT and arguments:  # Python 2
         content: dict[Any, Any] = {}
-        for pair in arguments[0]:
-            _set_items(content, pair)
+        for key, value in arguments[0]:
+            _set_items(content, [key, value])
         return content
     return {}
 
 
-def _to_array(tensor: Tensor, storages: Callable[[_Storage], bytes]) -> np.ndarray:
+def _to_array(tensor: Tensor, flat: np.ndarray) -> np.ndarray:
     (kind, key, count), offset, shape, stride = tensor
-    data = storages(tensor.storage)
-    flat = np.frombuffer(data, _DTYPES[kind])
+    _head(tensor)
     if flat.size != count:
-        raise ValueError(f"storage {key} has {flat.size} elements, not {count}")
+        raise ValueError(f"storage {shown(key)} has {flat.size} elements, not {count}")
     last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
     if min((offset, *shape, *stride)) < 0 or last >= count or math.prod(shape) > count:
         raise ValueError(f"a tensor of shape {shape} does not fit into its storage of {count}")
-    if kind == "torch BFloat16Storage":
-        flat = (flat.astype("<u4") << 16).view("<f4")
     steps = [step * flat.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(flat[offset:], shape, steps).copy()
+    array = np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False)
+    return (array.astype("<u4") << 16).view("<f4") if kind == _BFLOAT16 else array
