@@ -35,6 +35,7 @@ _EXPLICIT = (
     "to say which is which, give the folder of HR as config.data.root and that of LR as config.data.lr_root "
     "(evaluate: as DIR and --lr=DIR)"
 )
+_MANY = 64  # HR of one name
 _SAMPLES = 16  # pairs of which one scale's sizes are compared
 
 
@@ -433,15 +434,18 @@ def _match(hr: list[_File], lr: list[_File], folder: Path, lr_folder: Path) -> l
 
 def _fitting(hr: Sequence[_File], lr: Sequence[_File]) -> Iterator[list[int]]:
     """For each LR the HR of the same base: in the same folders but for their kind, else in the nearest."""
-    by_base, by_place = defaultdict(list), defaultdict(list)
+    by_base, by_place, by_parent = defaultdict(list), defaultdict(list), defaultdict(list)
     for i, file in enumerate(hr):
         by_base[file.base].append(i)
+        by_parent[file.base, file.path.parent.name].append(i)
         by_place[file.base, file.rest].append(i)
     for file in lr:
         same, there = by_base[file.base], by_place[file.base, file.rest]
         if len(same) < 2 or len(there) == 1:
             yield there if len(there) == 1 else same
             continue
+        if len(same) > _MANY:  # frames of many videos: to compare each with each would take minutes
+            same = by_parent[file.base, file.path.parent.name] or same
         common = [(len(hr[i].folders & file.folders), i) for i in same]
         most = max(common)[0]
         yield [i for shared, i in common if shared == most]

@@ -36,7 +36,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def number_from(least: int, most: int) -> Callable[[str], int]:
-    """A parser of whole numbers from `least` to `most`, for argparse."""
+    """A parser of whole numbers from `least` to `most`, for argparse; it raises ArgumentTypeError."""
 
     def parse(text: str) -> int:
         value = int(text)
