@@ -3,22 +3,12 @@
 python -m wdsr_jax.convert SRC DST.safetensors [--mean=R,G,B] [--res-scale=X]
 python -m wdsr_jax.convert SRC DST.safetensors --to=torch
 
-SRC is one of
-- the official code of 2020 (ychfan/wdsr): torch.save, `model_state_dict`; WDSR-A
-- the official code of 2018 (JiahuiYu/wdsr_ntire2018), in EDSR-PyTorch: torch.save of a bare state dict
-- WDSR-pytorch (yjn870): `.pth.tar`, `state_dict`
-- Keras with TensorFlow 2 (krasserm/super-resolution): `.h5`, with weight norm's g
-- Keras of 2018 (the same, and KyrinCode/WDSR_Project): `.h5`, without g
+SRC is a file of torch.save, of Keras (.h5), or a state dict in safetensors, and holds a WDSR, EDSR,
+MSRResNet, SRCNN or RDN of one of the projects that docs/weights.md lists, with or without weight norm.
 
-The architecture is read off the shapes. What no file says is an option: the mean that is subtracted (by
-default 0.5 for the official code of 2020 and Keras of 2018, where krasserm's weights have DIV2K's, as the
-others do: --mean=0.4488,0.4371,0.4040) and the factor of a block's output, 1. All but the official code of
-2020 compute with 2 (x - mean), which is folded into head, tail and skip, exactly.
-
-Keras of 2018 mirrors two pixels at the edge of an image where this package pads with zeros, and its networks
-have not learnt to live with zeros. KyrinCode's lose 0.01 dB on Set5 x4, measured without the border as usual
-(30.77 for 30.78 dB), but 7 dB in the 4 pixels of SR at the edge: crop these off. Results agree from 20 LR
-pixels inwards.
+The architecture is read off names and shapes. What no file says is an option, and the command says what it
+took: the mean that is subtracted, the factor of a block's output, and the scale of an SRCNN. Networks that
+compute with 255 (x - mean) or 2 (x - mean) are converted exactly, by their biases.
 
 Way back (--to=torch): SRC is whatever `load_pretrained` takes, a WDSR-A. DST has the tensors of the official
 code of 2020 under its names:
@@ -53,14 +43,15 @@ def main() -> None:
     mean = "what SRC subtracts from its input, in [0, 1]"
     parser.add_argument("--mean", type=_parse_mean, metavar="R,G,B", help=mean)
     parser.add_argument("--res-scale", type=float, metavar="X", help="factor of a block's output in SRC")
+    parser.add_argument("--scale", type=int, metavar="N", help="of an SRCNN, whose file does not say it")
     parser.add_argument("--to", choices=["torch"], help="write the names of the official code of 2020")
     args = parser.parse_args()
     if not args.destination.endswith(".safetensors"):
         raise UserError(f"{args.destination}: DST ends in .safetensors")
-    hints = {"mean": args.mean, "res_scale": args.res_scale}
+    hints = {"mean": args.mean, "res_scale": args.res_scale, "scale": args.scale}
     hints = {name: value for name, value in hints.items() if value is not None}
     if args.to and hints:
-        raise UserError("--mean and --res-scale do not go with --to=torch: SRC says both")
+        raise UserError("--mean, --res-scale and --scale do not go with --to=torch: SRC says them")
     check_conversion(args.source, args.destination, to_torch=bool(args.to))
 
     from wdsr_jax.weights.conversion import convert, convert_to_torch  # now that the arguments are right: JAX

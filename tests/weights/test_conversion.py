@@ -24,7 +24,8 @@ from wdsr_jax.errors import UserError
 from wdsr_jax.evaluation.benchmark import evaluate
 from wdsr_jax.evaluation.examples import examples_of_folder
 from wdsr_jax.models.layers import DIV2K_MEAN
-from wdsr_jax.weights.conversion import _low_rank_ratio, convert, convert_to_torch
+from wdsr_jax.weights.architectures import low_rank_ratio
+from wdsr_jax.weights.conversion import convert, convert_to_torch
 from wdsr_jax.weights.store import load_pretrained
 
 pytestmark = [
@@ -93,8 +94,8 @@ def test_networks_without_weight_norm_or_saved_by_dataparallel_in_half_precision
 def test_every_low_rank_width_has_a_ratio():
     for filters in range(1, 130):
         for rank in range(1, 2 * filters):
-            assert int(_low_rank_ratio(rank, filters) * filters) == rank
-    assert _low_rank_ratio(25, 32) == 0.8
+            assert int(low_rank_ratio(rank, filters) * filters) == rank
+    assert low_rank_ratio(25, 32) == 0.8
 
 
 @pytest.mark.parametrize("block, scale, root", [("a", 3, "/"), ("b", 4, "model_weights")])

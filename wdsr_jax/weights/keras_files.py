@@ -38,7 +38,8 @@ _DAMAGE = (
 def open_keras(path: str | os.PathLike) -> Iterator[TensorFile]:
     """A file of Keras, whose names and shapes are read, and whose numbers are not.
 
-    Its tensors are named `layer/weight`, and in the order of the layers.
+    Its tensors are named `layer/weight`, and in the order of the layers. The metadata has `layers`, the names
+    of all layers, those without weights too, in lines.
 
     Raises:
         UserError: there is no such file, it is damaged or not of Keras, or a tensor is no plain data set.
@@ -52,7 +53,7 @@ def open_keras(path: str | os.PathLike) -> Iterator[TensorFile]:
             raise UserError(f"{path}: of more than {_MAX_FILE:,} bytes, which no file of weights has")
         try:
             file = h5py.File(raw, "r")
-            layers = _Reader(raw).layers(file)
+            layers, order = _Reader(raw).layers(file)
             heads = {name: _head(name, dataset) for name, dataset in layers.items()}
         except _DAMAGE as error:
             raise UserError(f"{path}: damaged, or not weights that Keras saved ({_reason(error)})") from None
@@ -68,7 +69,7 @@ def open_keras(path: str | os.PathLike) -> Iterator[TensorFile]:
                 raise UserError(f"{path}: tensor {shown(name)} cannot be read ({reason})") from None
 
         with file:
-            yield TensorFile(heads, read, {})
+            yield TensorFile(heads, read, {"layers": "\n".join(order)})
 
 
 class _Reader:
@@ -77,11 +78,12 @@ class _Reader:
     def __init__(self, raw: BufferedReader):
         self._raw, self._names_left = raw, _LONGEST_NAMES
 
-    def layers(self, file: h5py.File) -> dict[str, h5py.Dataset]:
-        """The weights in the order of the layers, as `layer/weight`; raises what is in `_DAMAGE`."""
+    def layers(self, file: h5py.File) -> tuple[dict[str, h5py.Dataset], list[str]]:
+        """The weights in the order of the layers, as `layer/weight`, and all layers; raises `_DAMAGE`."""
         root: Any = _find(file, "model_weights", h5py.Group) if "model_weights" in list(file) else file
         datasets = {}
-        for layer in self._texts(root, "layer_names"):
+        order = self._texts(root, "layer_names")
+        for layer in order:
             group = _find(root, layer, h5py.Group)
             for weight in self._texts(group, "weight_names"):
                 name = f"{layer}/{weight.rpartition('/')[2].partition(':')[0]}"
@@ -90,7 +92,7 @@ class _Reader:
                 if name in datasets or len(datasets) == MAX_TENSORS:
                     raise ValueError(f"weight {shown(name)} is there twice, or one of too many")
                 datasets[name] = _find(group, weight, h5py.Dataset)
-        return datasets
+        return datasets, order
 
     def _texts(self, group: h5py.Group, attribute: str) -> list[str]:
         """An attribute that lists names."""

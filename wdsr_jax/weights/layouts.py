@@ -1,6 +1,6 @@
-"""Weight files of other projects: how their tensors are named and laid out.
+"""Weight files of other projects: which project's a file is, and how its tensors become ours.
 
-The projects are listed in `wdsr_jax/convert.py`.
+`families` has the projects' names in tables, `keras_chains` what files of Keras tell by the order of layers.
 """
 
 import os
@@ -12,36 +12,67 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.models.layers import DIV2K_MEAN
 from wdsr_jax.system.files import open_regular, path_errors
+from wdsr_jax.weights.families import Counts, Family, family_of, what_it_seems
+from wdsr_jax.weights.keras_chains import chain_of
 from wdsr_jax.weights.keras_files import HDF5_START, open_keras
 from wdsr_jax.weights.safetensors_files import open_safetensors
 from wdsr_jax.weights.tensors import Head, TensorFile, check_heads, shown
-from wdsr_jax.weights.torch_files import LEGACY_START, ZIP_START, Tensor, open_torch
+from wdsr_jax.weights.torch_files import LEGACY_START, ZIP_START, Object, Tensor, open_torch
 
-_HALF = (0.5, 0.5, 0.5)
+# Where a checkpoint has the state dict of its network; an average of the weights is better than the weights.
+_STATES = ("params_ema", "params", "model_state_dict", "state_dict", "model", "net", "generator")
+# What stands before every name of a network that was saved as a part of something.
+_PREFIXES = ("module.", "model.", "net.", "generator.", "_orig_mod.", "params_ema.", "params.")
+# By kind of file and norm: what a project appends for our kernel, scale and bias.
+_LEAVES = {
+    True: (
+        dict(
+            kernel=".parametrizations.weight.original1",
+            scale=".parametrizations.weight.original0",
+            bias=".bias",
+        ),
+        dict(kernel=".weight_v", scale=".weight_g", bias=".bias"),
+        dict(kernel=".weight", bias=".bias"),
+    ),
+    False: (dict(kernel="/kernel", scale="/g", bias="/bias"), dict(kernel="/kernel", bias="/bias")),
+}
+_READ = "read are WDSR, EDSR, MSRResNet, SRCNN and RDN (docs/weights.md)"
+_LONGEST_PREFIX = 500  # characters: of modules within modules
+# Convolutions of one colour each, which subtract and add the mean.
+_MEAN_SHIFT = re.compile(r"(sub|add)_mean\.(?:\w+\.)?(weight|bias)")
+
 _T = TypeVar("_T")
+RGB = tuple[float, float, float]
 
 
 class Layout(NamedTuple):
-    """How a project names and lays out the weights of a network.
+    """How a file names and lays out the weights of a network.
 
     Attributes:
-        project: its name.
+        project: whose it is.
+        network: the class of ours, in small letters.
         convolutions: what it calls each convolution, by our name.
         leaves: what it appends for our `kernel`, `scale` and `bias`; no `scale` without weight norm.
+        counts: of blocks, layers and stages.
         torch: kernels are (O, I, kh, kw), g is (O, 1, 1, 1), and the channels that become a cell of pixels
             are in the order c * r * r + i * r + j.
         mean: that it subtracts, unless told otherwise.
         gain: the network sees `gain * (x - mean)`.
+        luma: of networks with one channel, which it is.
+        told: whether the file itself tells the mean.
     """
 
     project: str
+    network: str
     convolutions: Mapping[str, str]
     leaves: Mapping[str, str]
+    counts: Counts
     torch: bool
-    mean: tuple[float, float, float]
+    mean: RGB
     gain: int
+    luma: str = "luma_full"
+    told: bool = False
 
     def name(self, tensor: str) -> str:
         """What the project calls a tensor of ours, such as `head.kernel`."""
@@ -56,32 +87,44 @@ def their_shape(shape: tuple[int, ...], name: str, layout: Layout) -> tuple[int,
     return (*shape, 1, 1, 1) if layout.torch and name.endswith("scale") else shape
 
 
-def to_ours(array: np.ndarray, name: str, layout: Layout, scale: int) -> np.ndarray:
+def to_ours(array: np.ndarray, name: str, layout: Layout, factor: int = 1) -> np.ndarray:
     """A tensor of a layout as ours: kernel (kh, kw, I, O), scale (O,), bias (O,).
 
     Args:
         array: of the shape that `their_shape` gives.
         name: ours, such as `head.kernel`.
         layout: the project's.
-        scale: of the network.
+        factor: of the pixel shuffle behind the convolution; 1 where there is none.
     """
     if not layout.torch:
         return array
     array = array.transpose(2, 3, 1, 0) if name.endswith("kernel") else array.reshape(-1)  # (..., O)
-    if name.startswith(("tail", "skip")):
-        cells = array.reshape(*array.shape[:-1], 3, scale**2)  # (..., c, i * r + j)
-        array = cells.swapaxes(-1, -2).reshape(array.shape)  # (..., (i * r + j) * 3 + c)
-    return array
+    cells = array.reshape(*array.shape[:-1], -1, factor**2)  # (..., c, i * r + j)
+    return cells.swapaxes(-1, -2).reshape(array.shape)  # (..., (i * r + j) * C + c)
 
 
-def to_torch(array: np.ndarray, name: str, scale: int) -> np.ndarray:
+def to_torch(array: np.ndarray, name: str, factor: int = 1) -> np.ndarray:
     """The inverse of `to_ours` for a layout of torch."""
-    if name.startswith(("tail", "skip")):
-        cells = array.reshape(*array.shape[:-1], scale**2, 3)  # (..., i * r + j, c)
-        array = cells.swapaxes(-1, -2).reshape(array.shape)  # (..., c * r * r + i * r + j)
+    cells = array.reshape(*array.shape[:-1], factor**2, -1)  # (..., i * r + j, c)
+    array = cells.swapaxes(-1, -2).reshape(array.shape)  # (..., c * r * r + i * r + j)
     if name.endswith("kernel"):
         return array.transpose(3, 2, 0, 1)  # (O, I, kh, kw)
     return array.reshape(-1, 1, 1, 1) if name.endswith("scale") else array  # g (O, 1, 1, 1), bias (O,)
+
+
+def layout_of(family: Family, counts: Counts, leaves: Mapping[str, str]) -> Layout:
+    """The layout of a network of a project's."""
+    return Layout(
+        family.project,
+        family.network,
+        family.names(counts),
+        leaves,
+        counts,
+        family.torch,
+        family.mean,
+        family.gain,
+        family.luma,
+    )
 
 
 @contextmanager
@@ -89,12 +132,12 @@ def open_weights(path: str | os.PathLike) -> Iterator[tuple[TensorFile, Layout]]
     """Weights of another project; what kind of file it is shows in its first bytes and its names.
 
     Gives:
-        The file, with the tensors that the layout names, no more and no less, and the layout. No tensor is
-        read yet. Shapes are not compared with each other.
+        The file, with the tensors that the layout names, no more and no less, and the layout. No tensor of
+        the network is read yet. Shapes are not compared with each other.
 
     Raises:
-        UserError: the file is damaged, of no known format or no WDSR, a tensor is missing or extra, or the
-            tensors are more than a file can hold or weights have.
+        UserError: the file is damaged, of no known format or of no network that is read, a tensor is missing
+            or extra, or the tensors are more than a file can hold or weights have.
     """
     with path_errors(path, "cannot be read"), open_regular(path) as file:
         start, size = file.read(16), os.fstat(file.fileno()).st_size
@@ -111,18 +154,21 @@ def open_weights(path: str | os.PathLike) -> Iterator[tuple[TensorFile, Layout]]
             "and state dicts in safetensors"
         )
     with opened as file:
-        layout = (_keras_layout if start.startswith(HDF5_START) else _torch_layout)(path, file.heads)
+        heads = {name: head for name, head in file.heads.items() if not name.endswith("num_batches_tracked")}
+        shifts = {name: heads.pop(name) for name in file.heads if _MEAN_SHIFT.fullmatch(name)}
+        layout = _find_layout(path, heads, file.metadata, torch=not start.startswith(HDF5_START))
+        if shifts:
+            check_heads(path, shifts, size)
+            mean, gain = _read_mean(path, shifts, file)
+            layout = layout._replace(mean=mean, gain=gain, told=True)
         names = [theirs + leaf for theirs in layout.convolutions.values() for leaf in layout.leaves.values()]
         for name in names:
-            if name not in file.heads:
+            if name not in heads:
                 raise UserError(f"{path}: tensor {name} is missing for a network of {layout.project}")
-        for name in sorted(file.heads.keys() - set(names)):
+        for name in sorted(heads.keys() - set(names)):
             raise UserError(f"{path}: tensor {shown(name)} does not belong to a network of {layout.project}")
-        check_heads(path, file.heads, size)
-        yield file, layout
-
-
-_BLOCK = re.compile(r"body\.(\d{1,4})\.(body|module)\.(\d)\.")
+        check_heads(path, heads, size)
+        yield file._replace(heads=heads), layout
 
 
 @contextmanager
@@ -133,82 +179,113 @@ def _open_state_dict(path: str | os.PathLike) -> Iterator[TensorFile]:
             raise UserError(f"{path}: a safetensors file of this package, which needs no conversion")
         names = _without_prefix({name: name for name in file.heads})
         heads = {ours: file.heads[theirs] for ours, theirs in names.items()}
-        yield TensorFile(heads, lambda name: file.read(names[name]), file.metadata)
+        yield TensorFile(heads, lambda name: file.read(names[name]), {})
 
 
 @contextmanager
 def _open_torch(path: str | os.PathLike) -> Iterator[TensorFile]:
+    """A state dict in a file of torch.save, a checkpoint that has one, or a whole network."""
     with open_torch(path) as file:
-        state = file.content
-        for key in ("model_state_dict", "state_dict"):
-            if isinstance(state, dict) and key in state:
-                state = state[key]
-        if not isinstance(state, dict):
-            raise UserError(f"{path}: holds no state dict")
-        tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
-        tensors = _without_prefix(tensors)
+        tensors = _without_prefix(_state_dict(file.content))
+        if not tensors:
+            keys = list(file.content)[:5] if isinstance(file.content, dict) else []
+            there = f", but {', '.join(shown(str(key), 30) for key in keys)}" if keys else ""
+            raise UserError(f"{path}: holds no state dict{there}; {_READ}")
         heads = {name: file.head(tensor) for name, tensor in tensors.items()}
         yield TensorFile(heads, lambda name: file.read(tensors[name]), {})
 
 
-def _without_prefix(tensors: dict[str, _T]) -> dict[str, _T]:
-    """The state dict of a network that was saved within a DataParallel."""
-    if all(name.startswith("module.") for name in tensors):
-        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+def _state_dict(content: Any) -> dict[str, Tensor]:
+    """The tensors of what was saved, by name; none where it has no state dict."""
+    for _ in range(len(_STATES)):  # a checkpoint within a checkpoint
+        found = next((key for key in _STATES if isinstance(content, dict) and key in content), None)
+        if found is None or isinstance(content[found], Tensor):
+            break
+        content = content[found]
+    if isinstance(content, Object):
+        return _tensors_of_module(content)
+    items = content.items() if isinstance(content, dict) else ()
+    return {str(name): tensor for name, tensor in items if isinstance(tensor, Tensor)}
+
+
+def _tensors_of_module(module: Object) -> dict[str, Tensor]:
+    """The state dict of a network that was saved as a whole (torch.nn.Module)."""
+    tensors, seen = {}, set()
+    left: list[tuple[str, Any]] = [("", module)]
+    while left:
+        prefix, item = left.pop()
+        if not isinstance(item, Object) or not isinstance(item.state, dict) or id(item) in seen:
+            continue
+        if len(prefix) > _LONGEST_PREFIX:
+            continue
+        seen.add(id(item))
+        for kind in ("_parameters", "_buffers"):
+            own = item.state.get(kind)
+            for name, tensor in own.items() if isinstance(own, dict) else ():
+                if isinstance(tensor, Tensor):
+                    tensors[f"{prefix}{name}"] = tensor
+        children = item.state.get("_modules")
+        if isinstance(children, dict):
+            left += [(f"{prefix}{name}.", child) for name, child in children.items()]
     return tensors
 
 
-def _torch_layout(path: str | os.PathLike, tensors: Mapping[str, Any]) -> Layout:
-    """The layout of a state dict, which shows in its names."""
-    found = [match for name in tensors if (match := _BLOCK.match(name))]
-    if not found:
-        raise UserError(f"{path}: not a WDSR; no tensor has a name like body.1.body.0.weight_v")
-    leaves = {"kernel": ".weight", "bias": ".bias"}
-    if any(name.endswith(".weight_g") for name in tensors):
-        leaves |= {"kernel": ".weight_v", "scale": ".weight_g"}
-    last = min(max(int(match[1]) for match in found), len(tensors))
-    if not any(name.startswith(("head.", "tail.")) for name in tensors):
-        return official_2020(last, leaves)
-    inner = found[0][2]
-    places = {"expand": 0, "project": 2}
-    if any(match[3] == "3" for match in found):
-        places = {"expand": 0, "reduce": 2, "project": 3}
-    convolutions = {"head": "head.0"}
-    for i in range(last + 1):
-        convolutions |= {f"block_{i}.{ours}": f"body.{i}.{inner}.{place}" for ours, place in places.items()}
-    convolutions |= {"tail": "tail.0", "skip": "skip.0"}
-    project = "WDSR-pytorch" if inner == "module" else "the official code of 2018"
-    return Layout(project, convolutions, leaves, torch=True, mean=DIV2K_MEAN, gain=2)
+def _without_prefix(tensors: dict[str, _T]) -> dict[str, _T]:
+    """The state dict of a network that was saved within others, such as a DataParallel."""
+    for _ in range(len(_PREFIXES)):
+        for prefix in _PREFIXES:
+            if tensors and all(name.startswith(prefix) for name in tensors):
+                tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
-def official_2020(blocks: int, leaves: Mapping[str, str]) -> Layout:
-    """The layout of a network of that project."""
-    convolutions = {"head": "body.0"}
-    for i in range(blocks):
-        convolutions[f"block_{i}.expand"] = f"body.{i + 1}.body.0"
-        convolutions[f"block_{i}.project"] = f"body.{i + 1}.body.2"
-    convolutions |= {"tail": f"body.{blocks + 1}", "skip": "skip.0"}
-    return Layout("the official code of 2020", convolutions, leaves, torch=True, mean=_HALF, gain=1)
+def _find_layout(
+    path: str | os.PathLike, heads: Mapping[str, Head], metadata: Mapping[str, str], *, torch: bool
+) -> Layout:
+    """The layout of a file, which shows in the names of its tensors, or in the order of Keras' layers."""
+    leaves = next(
+        (kinds for kinds in _LEAVES[torch] if any(name.endswith(kinds.get("scale", "")) for name in heads)),
+        _LEAVES[torch][-1],
+    )
+    endings = tuple(leaves.values())
+    layers = {
+        name.removesuffix(ending): None for name in heads for ending in endings if name.endswith(ending)
+    }
+    if found := family_of(layers, torch=torch):
+        return layout_of(*found, leaves)
+    if not torch:
+        shapes = {layer: heads[f"{layer}/kernel"].shape for layer in layers if f"{layer}/kernel" in heads}
+        chain = chain_of(shapes, metadata.get("layers", "").split("\n"), normed="scale" in leaves)
+        if chain.network:
+            found = (chain.project, chain.network, chain.convolutions, leaves, chain.counts)
+            return Layout(*found, False, chain.mean, chain.gain)
+        raise UserError(f"{path}: {chain.project}; {_READ}")
+    some = ", ".join(shown(name, 40) for name in list(heads)[:3])
+    seems = what_it_seems(heads)
+    seems = f" but, as it seems, {seems}" if seems else ", nor another network that is known"
+    raise UserError(f"{path}: not a WDSR{seems}; its {len(heads)} tensors are {some}...; {_READ}")
 
 
-def _keras_layout(path: str | os.PathLike, heads: Mapping[str, Head]) -> Layout:
-    """The layout of a file of Keras, which shows in the shapes and the order of its layers."""
-    layers = dict.fromkeys(name.rpartition("/")[0] for name in heads)
-    kernels = {layer: heads.get(f"{layer}/kernel") for layer in layers}
-    shapes = {layer: () if kernel is None else kernel.shape for layer, kernel in kernels.items()}
-    skips = [layer for layer in layers if shapes[layer][:3] == (5, 5, 3)]
-    chain = [layer for layer in layers if layer not in skips]  # head, blocks, tail: as data flow
-    reduced = any(shape[:2] == (1, 1) for shape in shapes.values())
-    parts = ("expand", "reduce", "project") if reduced else ("expand", "project")
-    blocks, left_over = divmod(len(chain) - 2, len(parts))
-    if len(skips) != 1 or blocks < 1 or left_over:
-        raise UserError(
-            f"{path}: not a WDSR; it has {len(skips)} convolutions of 5x5 on RGB, {len(chain)} other layers"
-        )
-    places = ["head", *(f"block_{i}.{part}" for i in range(blocks) for part in parts), "tail"]
-    convolutions = dict(zip(places, chain, strict=True)) | {"skip": skips[0]}
-    leaves = {"kernel": "/kernel", "bias": "/bias"}
-    if not any(name.endswith("/g") for name in heads):
-        return Layout("Keras of 2018", convolutions, leaves, torch=False, mean=_HALF, gain=2)
-    leaves["scale"] = "/g"
-    return Layout("Keras", convolutions, leaves, torch=False, mean=DIV2K_MEAN, gain=2)
+def _read_mean(path: str | os.PathLike, shifts: Mapping[str, Head], file: TensorFile) -> tuple[RGB, int]:
+    """The mean and the range of a file with EDSR-PyTorch's `MeanShift`, an identity with a bias.
+
+    Raises:
+        UserError: the shifts are no such thing, or are not each other's inverse.
+    """
+    biases = {}
+    for name, head in shifts.items():
+        kind, leaf = _MEAN_SHIFT.fullmatch(name).groups()  # pyright: ignore[reportOptionalMemberAccess]
+        expected = (3, 3, 1, 1) if leaf == "weight" else (3,)
+        array = file.read(name) if head.shape == expected else np.full(expected, np.nan)
+        if leaf == "bias":
+            biases[kind] = array.astype(np.float64)
+        elif not np.allclose(array[..., 0, 0], np.eye(3), atol=1e-3):
+            raise UserError(f"{path}: {name} does more than to keep the colours, which is not supported")
+    mean = biases.get("add", -biases.get("sub", np.full(3, np.nan)))
+    gain = 255 if np.abs(mean).max(initial=0) > 1 else 1
+    mean = mean / gain
+    consistent = "sub" not in biases or np.allclose(biases["sub"], -mean * gain, atol=1e-3)
+    if not consistent or not np.all((mean >= 0) & (mean <= 1)):
+        raise UserError(f"{path}: sub_mean and add_mean are not a mean in [0, 255] and its inverse")
+    r, g, b = (round(float(x), 5) for x in mean)
+    return (r, g, b), gain

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -45,6 +45,7 @@ _DTYPES = {
     "torch BoolStorage": "?",
 }
 _TENSOR = "torch._utils _rebuild_tensor_v2"
+_OLD_TENSOR = "torch._utils _rebuild_tensor"  # before PyTorch 0.4; without requires_grad and hooks
 _PARAMETER = "torch._utils _rebuild_parameter"
 _DICT = "collections OrderedDict"
 # Opcodes whose argument is the value.
@@ -66,6 +67,7 @@ _UNNEEDED = {
     "torch Size",
     "torch device",
 }
+_KNOWN = {_TENSOR, _OLD_TENSOR, _PARAMETER, _DICT, *_DTYPES, *_UNNEEDED}
 
 # What reading damaged data raises, here and in zipfile, pickletools and NumPy.
 _DAMAGE = (
@@ -78,6 +80,17 @@ class _Global(NamedTuple):
     """A name of Python's that a pickle mentions; only ever compared."""
 
     name: str
+
+
+class Object:
+    """An object of a class that is not known here, such as a whole network that was saved.
+
+    Attributes:
+        state: what was pickled of it.
+    """
+
+    def __init__(self) -> None:
+        self.state: Any = None
 
 
 class _Storage(NamedTuple):
@@ -101,7 +114,7 @@ class TorchFile(NamedTuple):
     """A file of `torch.save`.
 
     Attributes:
-        content: what was saved: dicts, lists and so on, with `Tensor` for tensors.
+        content: what was saved: dicts, lists and so on, with `Tensor` for tensors and `Object` for objects.
         head: gives what is checked of a `Tensor` before it is read; UserError where that cannot be one's.
         read: gives the array of a `Tensor`, bfloat16 as float32, a view of its storage; UserError where it
             does not fit the file, or more than `MAX_BYTES` would be read.
@@ -247,6 +260,7 @@ def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) 
     stack: list[Any] = []
     below: list[list[Any]] = []  # the stacks under each mark
     memo: dict[int, Any] = {}
+    strange: set[str] = set()  # names that are mentioned, of which no object was made
     copied = 0
     for done, (name, argument) in enumerate(_operations(stream)):
         if done + copied > _MOST_OPCODES or len(below) > _DEEPEST:
@@ -256,6 +270,8 @@ def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) 
                 if argument != 2:
                     raise ValueError(f"pickle protocol {argument}")
             case "STOP":
+                for mentioned in strange:
+                    _refuse(mentioned)
                 return stack.pop()
             case "NONE":
                 stack.append(None)
@@ -295,20 +311,31 @@ def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) 
                 items, stack = stack, below.pop()
                 _set_items(stack[-1], items)
             case "BUILD":
-                stack.pop()  # attributes, such as the metadata of a state dict
+                state = stack.pop()
+                if isinstance(stack[-1], Object):
+                    stack[-1].state = state
+                # Otherwise they are attributes, such as the metadata of a state dict.
             case "GLOBAL":
-                if argument not in {_TENSOR, _PARAMETER, _DICT, *_DTYPES, *_UNNEEDED}:
-                    raise UserError(
-                        f"refused, and nothing was run: it refers to {shown(argument.replace(' ', '.'))}, "
-                        "which weights have no need of; a file with the state_dict alone would do"
-                    )
+                if argument not in _KNOWN:
+                    strange.add(argument)
                 stack.append(_Global(argument))
             case "REDUCE" | "NEWOBJ":
-                arguments, function = stack.pop(), stack.pop()
+                arguments, function = _expect(tuple, stack.pop()), _expect(_Global, stack.pop()).name
                 copied += sum(len(argument) for argument in arguments if isinstance(argument, list | tuple))
-                stack.append(_stand_in(_expect(_Global, function).name, _expect(tuple, arguments)))
+                if function in _KNOWN:
+                    stack.append(_stand_in(function, arguments))
+                elif name == "NEWOBJ" and not arguments:  # of a class, and nothing is called with anything
+                    strange.discard(function)
+                    stack.append(Object())
+                else:
+                    _refuse(function)
             case "BINPERSID":
-                kind, type_, key, _, count, *view = stack.pop()
+                kind, type_, key, *rest = stack.pop()
+                if kind == "module":  # a class and its source, of whose object the state follows
+                    strange.discard(_expect(_Global, type_).name)
+                    stack.append(type_)
+                    continue
+                _, count, *view = rest
                 if kind != "storage" or type_.name not in _DTYPES or any(view):
                     raise ValueError("a storage of unknown kind")
                 storage = _Storage(type_.name, _expect(str, key), _expect(int, count))
@@ -318,6 +345,13 @@ def _interpret(stream: io.BytesIO, storages: dict[str, _Storage] | None = None) 
             case _:
                 raise ValueError(f"opcode {name}")
     raise ValueError("the pickle has no end")
+
+
+def _refuse(name: str) -> NoReturn:
+    raise UserError(
+        f"refused, and nothing was run: it refers to {shown(name.replace(' ', '.'))}, "
+        "which weights have no need of; a file with the state_dict alone would do"
+    )
 
 
 def _operations(stream: io.BytesIO) -> Iterator[tuple[str, Any]]:
@@ -340,7 +374,7 @@ def _set_items(target: Any, items: list[Any]) -> None:
 
 def _stand_in(function: str, arguments: tuple[Any, ...]) -> Any:
     """What a call would give, for the functions that matter; an empty dict for others."""
-    if function == _TENSOR:
+    if function in (_TENSOR, _OLD_TENSOR):
         storage, offset, shape, stride, *_ = arguments
         return Tensor(_expect(_Storage, storage), offset, _expect(tuple, shape), _expect(tuple, stride))
     if function == _PARAMETER:
