@@ -36,7 +36,7 @@ def test_a_filter_of_zeros_under_weight_norm_is_finite_and_can_learn():
     assert np.isfinite(by_v).all() and np.isfinite(by_g).all()
     np.testing.assert_allclose(by_v[..., 2], g[2])
     module = model("wdsr_a")
-    params = random_params(module)
+    params = jax.tree.map(jnp.asarray, random_params(module))  # a tree of its own
     params["block_0"]["expand"]["kernel"] = params["block_0"]["expand"]["kernel"].at[..., 1].set(0)
     lr = noise(1, 6, 6, 3)
     sr, pull = jax.vjp(lambda p: apply(module, p, lr), params)
