@@ -58,7 +58,6 @@ _NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "edrn": (EDRN, {}),
 }
 _RGB = tuple[float, float, float]
-_LARGEST, _LARGEST_SCALE = 65536, 64  # of whole numbers: no memory holds more
 _DTYPES = Literal["float32", "bfloat16"]
 # By type of a field: what a config has for it.
 _KINDS: dict[Any, Any] = {int: int, float: float, _RGB: _RGB, DTypeLike: _DTYPES}
@@ -195,8 +194,6 @@ def _check_value(key: str, value: Any, kind: Any) -> None:
             raise UserError(f"model.{key} must be one of {choices}, not {reprlib.repr(value)}")
     elif kind is int and not (isinstance(value, Integral) and int(value) >= 1):
         raise UserError(f"model.{key} must be a whole number and at least 1, not {reprlib.repr(value)}")
-    elif kind is int and int(value) > (most := _LARGEST_SCALE if key == "scale" else _LARGEST):
-        raise UserError(f"model.{key} must be at most {most}, not {reprlib.repr(value)}")
     elif kind is float and not _is_finite(value):
         raise UserError(f"model.{key} must be a number, not {reprlib.repr(value)}")
     elif kind is _RGB and not (

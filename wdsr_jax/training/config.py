@@ -92,6 +92,7 @@ KINDS = {
     tuple: "numbers in brackets, such as (1, 2)",
 }
 _LARGEST = 2**31 - 1  # of whole numbers: what a step counts up to
+_LARGEST_FIELD, _LARGEST_SCALE = 65536, 64  # of model
 _LARGEST_SEED = 2**63 - 1
 _LARGEST_BATCH = 1 << 36  # bytes of LR and HR patches
 _SECTIONS = ("model", "data", "train", "gan")
@@ -353,6 +354,10 @@ def check_network(config: ConfigDict) -> "nn.Module":
     from wdsr_jax.models import create_model
     from wdsr_jax.models.vgg import LAYERS
 
+    for key, value in config.model.items():
+        most = _LARGEST_SCALE if key == "scale" else _LARGEST_FIELD
+        if _is(value, int) and value > most:
+            raise UserError(f"config.model.{key} must be at most {most}, not {value}")
     features = ("none", *LAYERS)
     if "gan" in config and config.gan.perceptual not in features:
         raise UserError(
