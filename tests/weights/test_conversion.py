@@ -1,10 +1,15 @@
 """Conversion: a converted network computes what its source does, and what cannot be converted is named."""
 
+import functools
+
 import h5py
 import numpy as np
 import pytest
+import safetensors.numpy
 from flax.traverse_util import flatten_dict
+from PIL import Image, ImageFilter
 
+from tests.weights import other_networks as other
 from tests.weights.other_projects import (
     HALF,
     apply,
@@ -12,6 +17,7 @@ from tests.weights.other_projects import (
     converted,
     keras_output,
     keras_weights,
+    photograph,
     refusal,
     save_keras,
     save_torch,
@@ -19,14 +25,15 @@ from tests.weights.other_projects import (
     torch_network,
     torch_output,
 )
-from tests.weights.torch_writer import NEEDS_TORCH, Bomb, torch_bytes
+from tests.weights.torch_writer import NEEDS_TORCH, Bomb, old_torch_bytes, torch_bytes
 from wdsr_jax.errors import UserError
 from wdsr_jax.evaluation.benchmark import evaluate
 from wdsr_jax.evaluation.examples import examples_of_folder
+from wdsr_jax.image.resize import imresize
 from wdsr_jax.models.layers import DIV2K_MEAN
-from wdsr_jax.weights.architectures import low_rank_ratio
 from wdsr_jax.weights.conversion import convert, convert_to_torch
 from wdsr_jax.weights.store import load_pretrained
+from wdsr_jax.weights.torch_files import open_torch
 
 pytestmark = [
     pytest.mark.usefixtures("compile_cache"),
@@ -89,13 +96,6 @@ def test_networks_without_weight_norm_or_saved_by_dataparallel_in_half_precision
     module, sr = converted(tmp_path / "w.pth")
     assert module.norm == "none"
     np.testing.assert_allclose(sr, torch_output(network.float(), "2018"), atol=1e-4, rtol=0)
-
-
-def test_every_low_rank_width_has_a_ratio():
-    for filters in range(1, 130):
-        for rank in range(1, 2 * filters):
-            assert int(low_rank_ratio(rank, filters) * filters) == rank
-    assert low_rank_ratio(25, 32) == 0.8
 
 
 @pytest.mark.parametrize("block, scale, root", [("a", 3, "/"), ("b", 4, "model_weights")])
@@ -235,25 +235,293 @@ def test_the_destination_is_checked_and_nothing_is_half_written(tmp_path, state)
         convert_to_torch(source, source)
 
 
+# --- other networks ---------------------------------------------------------------------------------------
+
+
+def in_numpy(forward, *args, **fields):
+    """The random weights of a network, and what it makes of the photograph, (H, W, 3)."""
+    weights = other.Weights()
+    sr = forward(weights, *args, **fields)
+    return dict(weights), sr.transpose(1, 2, 0)
+
+
+def check(path, expected, **hints):
+    """The network of a file, which computes in JAX what is expected of it."""
+    convert(path, path.with_name("ours.safetensors"), **hints)
+    module, params = load_pretrained(path.with_name("ours.safetensors"))
+    np.testing.assert_allclose(apply_jitted(module, params), expected, atol=1e-4, rtol=0)
+    return module
+
+
+def save(path, weights, kind):
+    """The state dict as it is, in a checkpoint, or as safetensors."""
+    weights = dict(weights)
+    if kind == "safetensors":
+        path.write_bytes(safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in weights.items()}))
+    else:
+        path.write_bytes(torch_bytes(weights if kind == "bare" else {kind: weights, "iter": 5}))
+
+
+TORCH = {
+    "official 2020 x2": (other.wdsr, (2, "2020"), "model_state_dict", {}),
+    "official 2018 x3": (other.wdsr, (3, "2018"), "bare", {}),
+    "official 2018, WDSR-B x4": (other.wdsr, (4, "2018", "b"), "safetensors", {}),
+    "WDSR-pytorch x4": (other.wdsr, (4, "module"), "state_dict", {}),
+    "WDSR-pytorch, WDSR-B x2": (other.wdsr, (2, "module", "b"), "state_dict", {}),
+    "EDSR-PyTorch x2": (other.edsr_pytorch, (2,), "bare", {}),
+    "EDSR-PyTorch x3": (other.edsr_pytorch, (3,), "model", {}),
+    "torchSR EDSR x4": (other.edsr_pytorch, (4,), "safetensors", {}),
+    "EDSR-PyTorch, res_scale": (other.edsr_pytorch, (2, 2, 6, 0.3), "state_dict", dict(res_scale=0.3)),
+    "BasicSR EDSR x3": (other.edsr_basicsr, (3,), "params", {}),
+    "BasicSR EDSR x4": (other.edsr_basicsr, (4,), "params_ema", {}),
+    "MSRResNet x2": (other.msrresnet, (2,), "params_ema", {}),
+    "MSRResNet x3": (other.msrresnet, (3,), "safetensors", {}),
+    "MSRResNet x4": (other.msrresnet, (4,), "params", {}),
+    "yjn870 RDN x2": (other.rdn, (2, other.YJN870), "bare", {}),
+    "torchSR RDN x4": (other.rdn, (4, other.YJN870), "safetensors", {}),
+    "EDSR-PyTorch RDN x3": (functools.partial(other.rdn, top=255), (3, other.EDSR_PYTORCH), "bare", {}),
+}
+
+
+@pytest.mark.parametrize("case", TORCH)
+def test_other_networks_of_pytorch_compute_the_same(tmp_path, case):
+    forward, arguments, kind, hints = TORCH[case]
+    weights, expected = in_numpy(forward, *arguments)
+    save(tmp_path / "w.pth", weights, kind)
+    module = check(tmp_path / "w.pth", expected, **hints)
+    assert module.scale == arguments[0] and module.blocks == 2 and module.filters == 6
+
+
+def y_of(rgb, channels):
+    """Luma in [0, 1] of (3, H, W), by JFIF 1.02 or, from 16 to 235, by ITU-R BT.601."""
+    y = np.tensordot([0.299, 0.587, 0.114], rgb, 1)[None]
+    return y if channels == "luma_full" else (16 + 219 * y) / 255
+
+
+@pytest.mark.parametrize(
+    "names, sizes, channels",
+    [
+        (("conv1", "conv2", "conv3"), (9, 5, 5), "rgb"),
+        (("conv1", "conv2", "conv3"), (9, 5, 5), "luma_studio"),  # yjn870
+        (("patch_ex", "nl_mapping", "reconstruction"), (9, 1, 5), "luma_full"),  # khanu263
+    ],
+)
+def test_srcnn_computes_the_same(tmp_path, names, sizes, channels):
+    enlarged = imresize(photograph().astype(np.float64) / 255, 3).transpose(2, 0, 1)
+    seen = enlarged if channels == "rgb" else y_of(enlarged, channels)
+    weights = other.Weights()
+    sr = other.srcnn(weights, seen, names, sizes)
+    if channels != "rgb":  # the same chroma and another luma: R, G and B change alike
+        sr = enlarged + (sr - seen) * (1 if channels == "luma_full" else 255 / 219)
+    save(tmp_path / "w.pth", weights, "bare")
+    module = check(tmp_path / "w.pth", sr.transpose(1, 2, 0), scale=3)
+    assert module.channels == channels and module.middle == sizes[1]
+    assert "which does not say for which scale" in refusal(tmp_path / "w.pth")
+
+
+KERAS = {
+    "EDSR x2": (other.edsr_keras, (2,)),
+    "EDSR x4": (other.edsr_keras, (4,)),
+    "RDN x2": (other.rdn_keras, (2,)),
+    "RDN x4": (other.rdn_keras, (4,)),
+    "idealo's RDN, shuffle": (other.rdn_idealo, (2, False)),
+    "idealo's RDN, ups": (other.rdn_idealo, (3, True)),
+}
+
+
+def save_layers(weights, path):
+    """A file of Keras with the layers in the order in which they were made."""
+    with h5py.File(path, "w") as file:
+        layers = list(dict.fromkeys(name.rpartition("/")[0] for name in weights))
+        for layer in layers:
+            leaves = ("kernel", "bias")
+            for leaf in leaves:
+                file[f"{layer}/{layer}/{leaf}:0"] = weights[f"{layer}/{leaf}"]
+            file[layer].attrs["weight_names"] = [f"{layer}/{leaf}:0".encode() for leaf in leaves]
+        file.attrs["layer_names"] = [layer.encode() for layer in layers]
+
+
+@pytest.mark.parametrize("case", KERAS)
+def test_other_networks_of_keras_compute_the_same(tmp_path, case):
+    forward, arguments = KERAS[case]
+    weights = other.Weights(kernel="/kernel", bias="/bias", keras=True)
+    expected = forward(weights, *arguments).transpose(1, 2, 0)
+    save_layers(weights, tmp_path / "w.h5")
+    module = check(tmp_path / "w.h5", expected)
+    assert module.scale == arguments[0] and module.blocks == 2
+
+
+def test_an_srcnn_of_keras_computes_the_same(tmp_path):
+    enlarged = imresize(photograph().astype(np.float64) / 255, 2).transpose(2, 0, 1)
+    weights = other.Weights(kernel="/kernel", bias="/bias", keras=True)
+    sr = other.srcnn(weights, enlarged, ("conv2d", "conv2d_1", "conv2d_2"), (9, 1, 5))
+    save_layers(weights, tmp_path / "w.h5")
+    check(tmp_path / "w.h5", sr.transpose(1, 2, 0), scale=2)
+
+
+# --- forms of a file --------------------------------------------------------------------------------------
+
+
+def normed(weights, form, seed=3):
+    """The same network by g and v, for every convolution."""
+    g_name, v_name = {
+        "old": (".weight_g", ".weight_v"),
+        "new": (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
+    }[form]
+    rng, found = np.random.default_rng(seed), {}
+    for name, array in weights.items():
+        if not name.endswith(".weight"):
+            found[name] = array
+            continue
+        factor = rng.uniform(0.5, 2, (len(array), 1, 1, 1)).astype(np.float32)
+        found[name.removesuffix(".weight") + g_name] = np.sqrt((array**2).sum((1, 2, 3), keepdims=True))
+        found[name.removesuffix(".weight") + v_name] = array * factor
+    return found
+
+
+@pytest.mark.parametrize("form", ["old", "new"])
+@pytest.mark.parametrize(
+    "forward, arguments",
+    [
+        (other.edsr_basicsr, (2,)),
+        (other.msrresnet, (2,)),
+        (other.wdsr, (3, "2020")),
+        (other.wdsr, (2, "2018", "b")),
+    ],
+    ids=["EDSR", "MSRResNet", "2020", "2018"],
+)
+def test_both_forms_of_weight_norm(tmp_path, forward, arguments, form):
+    """Networks keep it; of MSRResNet, which has none here, it is multiplied out."""
+    weights, expected = in_numpy(forward, *arguments)
+    save(tmp_path / "w.pth", normed(weights, form), "params")
+    module = check(tmp_path / "w.pth", expected)
+    assert getattr(module, "norm", "weight") == "weight"
+
+
+def test_both_forms_make_the_same_file(tmp_path, state):
+    parametrized = {}
+    for name, array in state.items():
+        name = name.replace(".weight_g", ".parametrizations.weight.original0")
+        parametrized[name.replace(".weight_v", ".parametrizations.weight.original1")] = array
+    for name, weights in (("a", state), ("b", parametrized)):
+        save(tmp_path / f"{name}.pth", weights, "bare")
+        convert(tmp_path / f"{name}.pth", tmp_path / f"{name}.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "module.model.", "_orig_mod.module."])
+@pytest.mark.parametrize("kind", ["bare", "state_dict", "safetensors"])
+def test_prefixes_make_no_difference(tmp_path, prefix, kind):
+    weights, expected = in_numpy(other.edsr_basicsr, 2)
+    save(tmp_path / "w.pth", {prefix + name: array for name, array in weights.items()}, kind)
+    check(tmp_path / "w.pth", expected)
+
+
+def test_the_average_of_the_weights_is_taken_where_there_is_one(tmp_path):
+    average, expected = in_numpy(other.msrresnet, 2)
+    others = {name: array * 2 for name, array in average.items()}
+    content = {"params": others, "params_ema": average}
+    (tmp_path / "w.pth").write_bytes(torch_bytes(content))
+    check(tmp_path / "w.pth", expected)
+
+
+def with_mean_shift(weights, mean, top, inner=""):
+    shifts = {"sub": -mean * top, "add": mean * top}
+    found = dict(weights)
+    for kind, bias in shifts.items():
+        found[f"{kind}_mean.{inner}weight"] = np.eye(3, dtype=np.float32)[:, :, None, None]
+        found[f"{kind}_mean.{inner}bias"] = bias.astype(np.float32)
+    return found
+
+
+@pytest.mark.parametrize("top, inner", [(255, ""), (255, "shifter."), (1, "")])
+def test_mean_and_range_come_from_the_mean_shift(tmp_path, top, inner, caplog):
+    caplog.set_level("INFO")
+    mean = np.array([0.4, 0.5, 0.6])
+    weights, expected = in_numpy(other.edsr_pytorch, 2, mean=mean[:, None, None], top=top)
+    save(tmp_path / "w.pth", with_mean_shift(weights, mean, top, inner), "bare")
+    module = check(tmp_path / "w.pth", expected)
+    assert module.mean == (0.4, 0.5, 0.6)
+    assert "--mean" not in caplog.text and "--res-scale=1" in caplog.text
+
+
+def test_a_mean_shift_that_is_none_is_refused(tmp_path):
+    weights, _ = in_numpy(other.edsr_pytorch, 2)
+    mean = np.array([0.4, 0.5, 0.6])
+    shifted = with_mean_shift(weights, mean, 255)
+    for change, message in (
+        (
+            {"sub_mean.weight": 2 * shifted["sub_mean.weight"]},
+            "sub_mean.weight does more than to keep the colours",
+        ),
+        ({"sub_mean.weight": np.ones(3, np.float32)}, "sub_mean.weight does more than to keep the colours"),
+        ({"sub_mean.bias": shifted["add_mean.bias"]}, "are not a mean"),
+        ({"add_mean.bias": np.full(3, np.nan, np.float32)}, "are not a mean"),
+        ({"add_mean.bias": np.full(3, 1e30, np.float32)}, "are not a mean"),
+    ):
+        save(tmp_path / "w.pth", shifted | change, "bare")
+        assert message in refusal(tmp_path / "w.pth")
+
+
+def test_what_batch_norm_counts_is_left_out_and_the_rest_is_named(tmp_path, state):
+    save(tmp_path / "w.pth", state | {"body.0.num_batches_tracked": np.array(3.0)}, "bare")
+    convert(tmp_path / "w.pth", tmp_path / "out.safetensors")
+
+
+def test_options_that_a_network_has_no_use_for_are_refused(tmp_path):
+    weights, _ = in_numpy(other.rdn, 2, other.YJN870)
+    save(tmp_path / "w.pth", weights, "bare")
+    for hints, message in (
+        (dict(mean=HALF), "--mean does not go with RDN x2, 2 blocks"),
+        (dict(res_scale=0.5), "--res-scale does not go with RDN x2"),
+        (dict(scale=3), r"--scale=3: .* is a network for x2"),
+    ):
+        with pytest.raises(UserError, match=message):
+            convert(tmp_path / "w.pth", tmp_path / "out.safetensors", **hints)
+
+
+def test_the_large_edsr_has_the_paper_s_res_scale(tmp_path, caplog):
+    caplog.set_level("INFO")
+    weights, expected = in_numpy(other.edsr_basicsr, 2, 1, 256, 0.1)
+    save(tmp_path / "w.pth", weights, "params")
+    assert check(tmp_path / "w.pth", expected).res_scale == 0.1
+    assert "taken, since the file does not say: --mean=0.4488,0.4371,0.404 --res-scale=0.1" in caplog.text
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_files_of_before_0_4_and_whole_networks(tmp_path, whole):
+    enlarged = imresize(photograph().astype(np.float64) / 255, 2).transpose(2, 0, 1)
+    weights = other.Weights()
+    sr = other.srcnn(weights, enlarged, ("patch_ex", "nl_mapping", "reconstruction"), (9, 1, 5))
+    (tmp_path / "w.pt").write_bytes(old_torch_bytes(dict(weights), whole="model SRCNN" if whole else ""))
+    check(tmp_path / "w.pt", sr.transpose(1, 2, 0), scale=2)
+
+
 # --- real files -----------------------------------------------------------------------------------
 
 
-def read_keras_as_is(path, norm):
+def read_keras_as_is(path):
     """(kernel, bias, g) as `keras_weights`, by the names that Keras gave these networks."""
+    names = {
+        "keras-tf2-wdsr-b-32-x4.h5": [
+            "weight_normalization",
+            *(f"weight_normalization_{i}" for i in range(1, 99)),
+        ],
+        "keras-old-wdsr-b-32-x4.h5": [f"conv2d_{i}" for i in range(1, 98)],
+        "keras-2020-wdsr-b-16-x4.h5": ["conv2d", *(f"conv2d_{i}" for i in range(1, 49))],
+    }[path.name]
+    names += [] if "tf2" in path.name else ["conv2d_main_scale_4", "conv2d_skip_scale_4"]
     with h5py.File(path) as file:
-
-        def layer(name):
-            group = file[name][name]
-            return group["kernel:0"][()], group["bias:0"][()], group["g:0"][()] if norm else np.zeros(0)
-
-        if norm:
-            return [layer("weight_normalization" + (f"_{i}" if i else "")) for i in range(99)]
-        names = [f"conv2d_{i}" for i in range(1, 98)] + ["conv2d_main_scale_4", "conv2d_skip_scale_4"]
-        return [layer(name) for name in names]
+        groups = [file[name][name] for name in names]
+        return [
+            (group["kernel:0"][()], group["bias:0"][()], group["g:0"][()] if "g:0" in group else np.zeros(0))
+            for group in groups
+        ]
 
 
 REAL = {
     "keras-tf2-wdsr-b-32-x4.h5": 32.09,
+    "keras-2020-wdsr-b-16-x4.h5": 31.61,
     "keras-old-wdsr-b-32-x4.h5": 30.77,
     "wdsr-pytorch-b-16-x4.pth.tar": 28.53,
 }
@@ -266,14 +534,18 @@ def test_real_files_compute_the_same(tmp_path, shared, name):
     convert(path, tmp_path / "converted.safetensors")
     sr = apply_jitted(*load_pretrained(tmp_path / "converted.safetensors"))
     if name.endswith(".h5"):
-        norm = "tf2" in name
-        weights = read_keras_as_is(path, norm)
-        expected = keras_output(weights, "b", 4, norm=norm, mean=DIV2K_MEAN if norm else HALF)
+        mean = HALF if "old" in name else DIV2K_MEAN
+        expected = keras_output(read_keras_as_is(path), "b", 4, norm="tf2" in name, mean=mean)
     else:
-        torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
-        network = torch_network("WDSR-pytorch", "b", 4, filters=32, blocks=16, expansion=6, rank=25)
-        network.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["state_dict"])
-        expected = torch_output(network, "WDSR-pytorch")
+        weights = other.Weights()
+        with open_torch(path) as file:
+            for key, tensor in file.content["state_dict"].items():
+                if key.endswith(".weight_v"):
+                    v, g = file.read(tensor), file.read(file.content["state_dict"][key[:-1] + "g"])
+                    weights[key[:-2]] = v * (g / np.sqrt((v**2).sum((1, 2, 3), keepdims=True)))
+                elif key.endswith(".bias"):
+                    weights[key] = file.read(tensor)
+        expected = other.wdsr(weights, 4, "module", "b", 16, 32, 192, 25).transpose(1, 2, 0)
     assert expected.std() > 0.05
     np.testing.assert_allclose(sr, expected, atol=1e-4, rtol=0)
 
@@ -285,3 +557,39 @@ def test_real_files_reach_their_psnr_on_set5(tmp_path, shared, name):
     examples = examples_of_folder(shared / "benchmarks/Set5/image_SRF_4", 4)
     result = evaluate(examples, 4, *load_pretrained(tmp_path / "converted.safetensors"), bicubic=False)
     assert result["model"]["psnr_y"] == pytest.approx(REAL[name], abs=0.005)
+
+
+@pytest.mark.slow
+def test_a_real_srcnn_computes_the_same_and_reaches_its_author_s_figure(tmp_path, shared):
+    """32.42 dB at x3 (khanu263/pytorch-srcnn, README.md), by `data.py` and `train.py` there.
+
+    Patches of 33x33 of Set5's luma every 14 pixels are blurred (sigma 1), reduced by Pillow's bilinear and
+    enlarged by its bicubic; the figure is the mean over batches of 4.
+    """
+    with open_torch(shared / "weights/srcnn-915-luma-x3.pt") as file:
+        modules = file.content.state["_modules"]
+        weights = other.Weights()
+        for layer, module in modules.items():
+            for leaf, tensor in module.state["_parameters"].items():
+                weights[f"{layer}.{leaf}"] = file.read(tensor)
+    names = tuple(modules)
+    convert(shared / "weights/srcnn-915-luma-x3.pt", tmp_path / "ours.safetensors", scale=3)
+    enlarged = imresize(photograph().astype(np.float64) / 255, 3).transpose(2, 0, 1)
+    luma = y_of(enlarged, "luma_full")
+    sr = enlarged + other.srcnn(weights, luma, names, (9, 1, 5), 64) - luma
+    actual = apply_jitted(*load_pretrained(tmp_path / "ours.safetensors"))
+    np.testing.assert_allclose(actual, sr.transpose(1, 2, 0), atol=1e-4, rtol=0)
+
+    inputs, targets = [], []
+    for path in sorted((shared / "benchmarks/Set5/image_SRF_3").glob("*_HR.png")):
+        image = Image.open(path).convert("YCbCr").split()[0]
+        for y in range(0, image.height - 32, 14):
+            for x in range(0, image.width - 32, 14):
+                patch = image.crop((x, y, x + 33, y + 33))
+                small = patch.filter(ImageFilter.GaussianBlur(1)).resize((11, 11), Image.Resampling.BILINEAR)
+                inputs.append(np.asarray(small.resize((33, 33), Image.Resampling.BICUBIC)) / 255)
+                targets.append(np.asarray(patch) / 255)
+    outputs = [other.srcnn(weights, patch[None], names, (9, 1, 5), 64)[0] for patch in inputs]
+    errors = ((np.stack(outputs) - np.stack(targets)) ** 2).mean((1, 2))
+    batches = [errors[i : i + 4].mean() for i in range(0, len(errors), 4)]
+    assert np.mean(-10 * np.log10(batches)) == pytest.approx(32.42, abs=0.005)

@@ -1,5 +1,9 @@
 """Whose file it is shows in names and shapes; what does not fit is named."""
 
+import functools
+import io
+import zipfile
+
 import h5py
 import numpy as np
 import pytest
@@ -173,3 +177,48 @@ def test_an_h5_file_that_is_no_wdsr_is_named_so(tmp_path):
         file.create_dataset(f"{layer}/g:0", (10**9,), "f4", chunks=(10**6,))
 
     assert "larger than the file" in changed(claim)
+
+
+@pytest.mark.parametrize(
+    "names, seems",
+    [
+        (["RRDB_trunk.0.RDB1.conv1.weight", "conv_first.weight"], "an RRDBNet, such as ESRGAN's"),
+        (["layers.0.residual_group.blocks.0.attn.qkv.weight"], "a transformer, such as SwinIR"),
+        (["block1.0.weight", "block2.bn1.running_mean"], "a network with batch norm or PReLU"),
+        (["encoder.weight", "decoder.weight"], "nor another network that is known"),
+    ],
+)
+def test_what_it_seems_to_be_and_what_is_read_is_said(tmp_path, names, seems):
+    content = {name: np.ones((2, 2), np.float32) for name in names}
+    (tmp_path / "w.pth").write_bytes(torch_bytes({"params": content}))
+    message = refusal(tmp_path / "w.pth")
+    assert message.startswith("not a WDSR") and seems in message and names[0][:30] in message
+    assert "read are WDSR, EDSR, MSRResNet, SRCNN and RDN (docs/weights.md)" in message
+
+
+def test_a_checkpoint_without_a_network_says_what_it_has(tmp_path):
+    (tmp_path / "w.pth").write_bytes(torch_bytes({"epoch": 3, "optimizer": {"lr": 0.1}}))
+    assert "holds no state dict, but epoch, optimizer; read are" in refusal(tmp_path / "w.pth")
+
+
+def test_views_of_one_storage_that_are_more_than_the_file_are_refused(tmp_path, state):
+    """Each tensor has the right shape, and all are the same bytes."""
+    (tmp_path / "w.pth").write_bytes(torch_bytes(state, max(array.size for array in state.values())))
+    assert "its tensors are larger than the file" in refusal(tmp_path / "w.pth")
+
+
+def test_modules_within_modules_end(tmp_path):
+    """A network that is a part of itself, and one of very many parts within each other."""
+
+    def module(name, inside):
+        return b"cmodel\nNet\n)\x81" + name + b"}(X\x08\0\0\0_modules}(X\x01\0\0\0a" + inside + b"uub"
+
+    for pickled in (
+        b"\x80\x02" + module(b"q\x01", b"h\x01") + b".",
+        b"\x80\x02" + functools.reduce(lambda inside, _: module(b"", inside), range(40), b"N") + b".",
+    ):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("archive/data.pkl", pickled)
+        (tmp_path / "w.pth").write_bytes(buffer.getvalue())
+        assert "holds no state dict" in refusal(tmp_path / "w.pth")
