@@ -14,6 +14,7 @@ from wdsr_jax.inference.network import apply_padded, compiler_options, fold_for_
 from wdsr_jax.training.losses import LOSSES
 from wdsr_jax.training.optim import create_optimizer, learning_rate_schedule
 from wdsr_jax.training.step import (
+    Degrade,
     count_micro_batches,
     create_state,
     parallel_train_step,
@@ -30,7 +31,11 @@ def _network(model: Mapping[str, Any], params: Arrays) -> tuple[Any, Any]:
 
 
 def stepping(
-    model: Mapping[str, Any], params: Arrays, batch_size: int, micro_batches: int | None = None
+    model: Mapping[str, Any],
+    params: Arrays,
+    batch_size: int,
+    micro_batches: int | None = None,
+    degrade: Degrade | None = None,
 ) -> Callable[[Arrays], jax.Array]:
     """The whole training step as `wdsr_jax.main` makes it: from a uint8 batch to the loss."""
     module, params = _network(model, params)
@@ -39,7 +44,7 @@ def stepping(
     if micro_batches is None:
         micro_batches = count_micro_batches(module, batch_size // jax.local_device_count())
     step = parallel_train_step(
-        module=module, optimizer=optimizer, loss=LOSSES["l1"], seed=0, micro_batches=micro_batches
+        degrade, module=module, optimizer=optimizer, loss=LOSSES["l1"], seed=0, micro_batches=micro_batches
     )
     state = replicate(create_state(params, optimizer, ema=False))
 

@@ -6,6 +6,7 @@ two CPU devices, and a cache folder of the tests' own.
 
 import http.server
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -102,3 +103,26 @@ def serve():
             return f"http://127.0.0.1:{server.server_port}"
 
         yield start
+
+
+@pytest.fixture
+def browser():
+    """Chromium, driven by Selenium; both are installed by hand where such tests are to run."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("needs chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "no-first-run",
+        "disable-background-networking",
+    ):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()

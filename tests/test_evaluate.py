@@ -1,6 +1,7 @@
 """The command as people run it, on real sets and on what they get wrong."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -28,13 +29,14 @@ from wdsr_jax.weights.store import save_weights
 
 
 def run(monkeypatch, capsys, *argv):
-    """Exit code, stdout and the lines on stderr but for progress bars."""
+    """Exit code, stdout and the lines on stderr but for progress bars and what was taken."""
     monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, argv)])
     with pytest.raises(SystemExit) as ended:
         run_command(main)
     out, err = capsys.readouterr()
     lines = [line for line in err.replace("\r", "\n").splitlines() if line.strip() and "%|" not in line]
-    return ended.value.code, out, lines
+    taken = re.compile(r".*: \d+ (HR images, from which LR is made|pairs?: HR (from|such as) .*)")
+    return ended.value.code, out, [line for line in lines if not taken.fullmatch(line)]
 
 
 # The benchmark rows: design's independent calculation; the published row is that of the papers.
@@ -124,6 +126,29 @@ def test_shifts_are_allowed_for_where_they_are_asked_for(monkeypatch, capsys, tm
     ]
 
 
+def test_what_was_taken_is_said_and_lr_may_be_given(monkeypatch, capsys, tmp_path):
+    for name in "ab":
+        hr = picture(32, 48, seed=ord(name))
+        save(tmp_path / "set" / f"{name}_LR.png", hr)  # by its name it would be LR
+        save(tmp_path / "small" / f"{name}_LR.png", imresize(hr, 0.25))
+        save(tmp_path / "alone" / f"{name}.png", hr)
+        save(tmp_path / "paired/GT" / f"{name}.png", hr)
+        save(tmp_path / "paired/LQ" / f"{name}.png", imresize(hr, 0.25))
+    monkeypatch.chdir(tmp_path)
+    scores = []
+    for argv, line in (
+        (["set", "--lr=small"], "set: 2 pairs: HR from ., LR from small"),
+        (["alone"], "alone: 2 HR images, from which LR is made"),
+        (["paired"], "paired: 2 pairs: HR from GT, LR from LQ"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["evaluate", "--model=bicubic", "--scale=4", "--out=o.json", *argv])
+        with pytest.raises(SystemExit) as ended:
+            run_command(main)
+        assert ended.value.code == 0 and line in capsys.readouterr().err.splitlines()
+        scores.append(next(iter(json.loads(Path("o.json").read_text()).values()))["bicubic"])
+    assert scores[0] == scores[1] == scores[2]
+
+
 # What people get wrong. Every case: exit code 1, one line, nothing written.
 
 
@@ -155,6 +180,8 @@ def contents(folder):
         ("--model=bicubic --scale=-1 good", "--scale must be a whole number from 1 up, not -1"),
         ("--model=bicubic --scale=2 --shift=-1 good", "--shift must be a whole number from 0 up, not -1"),
         ("--model=bicubic --scale=1 good", "good: no LR images beside the HR; at scale 1"),
+        ("--model=bicubic --scale=2 good x4 --lr=x4", "--lr is for each DIR: there are 2 DIR and 1 --lr"),
+        ("--model=bicubic --scale=2 good --lr=nowhere", "nowhere: no such folder"),
         ("--model=bicubic --scale=abc good", "argument --scale: invalid int value: 'abc'"),
         ("--model=bicubic good", "arguments are required: --scale"),
         ("--model=bicubic --scale=2", "arguments are required: DIR"),

@@ -12,7 +12,7 @@ import sys
 from absl import logging
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.system.console import ArgumentParser, exit_on_signals, run_command
+from wdsr_jax.system.console import ArgumentParser, exit_on_signals, number_from, run_command
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -28,8 +28,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     others = "Slurm's, Open MPI's, Kubernetes' and those of a TPU pod find each other; others are told:"
     several = parser.add_argument_group("several processes", others)
     several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
-    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    several.add_argument("--process", type=int, metavar="I", help="which this is, from 0 to N - 1")
+    several.add_argument("--processes", type=number_from(1, 2**20), metavar="N", help="how many there are")
+    several.add_argument(
+        "--process", type=number_from(0, 2**20), metavar="I", help="which this is, from 0 to N - 1"
+    )
     known, rest = parser.parse_known_args(arguments)
     if missing := [name for name in ("config", "workdir") if not getattr(known, name)]:
         example = "--config=configs/quickstart.py --workdir=runs/quickstart"

@@ -15,7 +15,7 @@ from typing import Any
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.experiments.plots import check_plots
-from wdsr_jax.system.console import ArgumentParser, exit_on_signals, run_command
+from wdsr_jax.system.console import ArgumentParser, exit_on_signals, number_from, run_command
 
 
 def main() -> int:
@@ -31,13 +31,13 @@ def main() -> int:
     )
     parser.add_argument("--workdir", type=Path, required=True, help="folder for the runs and what they show")
     parser.add_argument("--sets", nargs="+", default=[], metavar="DIR", help="folders to measure on as well")
-    parser.add_argument("--seeds", type=int, help="how often each run is made, with other seeds")
+    parser.add_argument(
+        "--seeds", type=number_from(1, 1000), help="how often each run is made, with other seeds"
+    )
     parser.add_argument("--out", type=Path, help="folder for tables and plots, if not the workdir")
     parser.add_argument("--config", metavar="FILE.py:BUDGET", help="if not configs/paper.py:BUDGET")
     parser.add_argument("--config.KEY", metavar="VALUE", help="overrides a key of the config file")
     args, rest = parser.parse_known_args()
-    if args.seeds is not None and args.seeds < 1:
-        raise UserError(f"--seeds must be a whole number from 1 up, not {args.seeds}")
     for folder in args.sets:
         if not Path(folder).is_dir():
             raise UserError(f"{folder}: {'not a folder' if Path(folder).exists() else 'no such folder'}")

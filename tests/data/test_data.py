@@ -56,6 +56,22 @@ def test_degradation_is_for_sources_whose_lr_is_made(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_online_training_images_have_no_lr(tmp_path):
+    (tmp_path / "data").mkdir()
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        write_image(tmp_path / "data" / f"{i}.png", pixels)
+    options = dict(scale=2, root=str(tmp_path / "data"), cache_dir=tmp_path / "cache")
+    train, val = load_data("folder", degradation="online,clean=1,blur=0", patch_size=8, **options)
+    assert train.lr is None and train.names == ["0", "1"]
+    assert val.lr is not None and val.names == ["2"] and len(val.lr) == 1
+    _, plain = load_data("folder", **options)
+    # Clean is MATLAB's bicubic, without the rounding between its two passes.
+    assert np.abs(val[0][0].astype(int) - plain[0][0]).max() <= 1
+    with pytest.raises(UserError, match=r"config\.data\.degradation='online': DIV2K has LR of its own"):
+        load_data("div2k", scale=4, cache_dir=tmp_path, degradation="online")
+
+
 def test_folders_are_degraded_to_train_and_to_validate_on(tmp_path):
     (tmp_path / "data").mkdir()
     for i in range(3):

@@ -5,10 +5,18 @@ import numpy as np
 import pytest
 from absl import logging
 
-from wdsr_jax.data.dataset import Images, PairedDataset, dataset_from_files, dataset_from_images, drop_small
+from wdsr_jax.data.dataset import (
+    Images,
+    PairedDataset,
+    dataset_from_files,
+    dataset_from_images,
+    drop_small,
+    with_lr,
+)
 from wdsr_jax.data.degradation import degrade
 from wdsr_jax.data.names import PairFiles
-from wdsr_jax.data.settings import PRESETS, Degradation
+from wdsr_jax.data.online import degrade_image
+from wdsr_jax.data.settings import ONLINE, PRESETS, Degradation
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import write_image
 from wdsr_jax.image.resize import imresize
@@ -238,3 +246,43 @@ def test_at_scale_1_lr_is_not_made_from_hr(tmp_path):
     with pytest.raises(UserError, match="at scale 1 LR cannot be made from HR: name a folder that has both"):
         dataset_from_images(hr, None, None, 1, tmp_path)
     assert dataset_from_images(hr, hr, None, 1, tmp_path)[0][0].shape == (8, 8, 3)
+
+
+# LR that is made while training
+
+
+def test_online_no_lr_is_made(tmp_path):
+    hr = images({"a": noise(37, 50), "b": None, "small": noise(2, 9), "c": noise(40, 40, 1)})
+    pairs = dataset_from_images(hr, None, None, 4, tmp_path, ONLINE)
+    assert pairs.lr is None and pairs.names == ["a", "c"] and pairs.lr_shapes == [(9, 12), (10, 10)]
+    np.testing.assert_array_equal(pairs.hr_image(0), noise(37, 50)[:36, :48])
+    assert [path.name[:3] for path in tmp_path.iterdir()] == ["hr-"]
+    with pytest.raises(ValueError, match="no LR"):
+        pairs[0]
+
+
+def test_validation_images_get_an_lr_once(tmp_path):
+    hr = images({name: noise(40, 40, i) for i, name in enumerate("abc")})
+    pairs = dataset_from_images(hr, None, None, 2, tmp_path, ONLINE).subset([2, 0])
+    degraded = with_lr(pairs, ONLINE, tmp_path)
+    assert degraded.names == ["c", "a"] and degraded.lr_shapes == [(20, 20)] * 2
+    for i, seed in enumerate((2, 0)):
+        np.testing.assert_array_equal(degraded[i][0], degrade_image(noise(40, 40, seed), 2, ONLINE, i))
+        np.testing.assert_array_equal(degraded[i][1], noise(40, 40, seed))
+    assert with_lr(pairs, ONLINE, tmp_path).lr.folder == degraded.lr.folder
+    for other in (
+        with_lr(pairs.subset([1, 0]), ONLINE, tmp_path),
+        with_lr(pairs, ONLINE._replace(seed=1), tmp_path),
+    ):
+        assert other.lr.folder != degraded.lr.folder
+
+
+def test_a_patch_needs_its_margin(tmp_path, lines):
+    hr = images({"a": noise(40, 48), "b": noise(64, 44)})
+    pairs = dataset_from_images(hr, None, None, 2, tmp_path, ONLINE)
+    assert drop_small(pairs, 14, margin=4).names == ["b"]
+    assert lines == ["left out: a: its LR, 24x20, is smaller than the patch and its margin"]
+    with pytest.raises(
+        UserError, match=r"no training image has an LR of 32x32 pixels, which a patch of 24 and "
+    ):
+        drop_small(pairs, 24, margin=4)

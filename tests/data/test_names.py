@@ -186,7 +186,7 @@ def test_a_part_that_is_missing_is_named(tmp_path):
     with pytest.raises(UserError, match=r"HR without LR.*: 0002\.png, .*0006\.png and 3 more"):
         find_pairs(tmp_path, 4)
     other = make(tmp_path / "other", "HR/1.png", "LR/1x4.png", "LR/2x4.png")
-    with pytest.raises(UserError, match=r"LR without HR: 2x4\.png"):
+    with pytest.raises(UserError, match=r"LR without HR: LR/2x4\.png"):
         find_pairs(other, 4)
 
 

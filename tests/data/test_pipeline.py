@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -143,7 +144,18 @@ def test_the_stream_never_changes(pairs):
     assert digest.hexdigest() == "b9616f7a85b8f3f9"
 
 
+def test_hr_alone_comes_with_a_margin(pairs):
+    """The patches of pairs with LR that are as large as patch and margin together."""
+    alone = replace(pairs, lr=None)
+    batches = take(5, alone, patch_size=8, margin=2)
+    for batch, whole in zip(batches, take(5, pairs, patch_size=12), strict=True):
+        assert batch.keys() == {"hr"} and batch["hr"].shape == (8, 24, 24, 3)
+        np.testing.assert_array_equal(batch["hr"], whole["hr"])
+
+
 def test_what_cannot_work_is_refused_at_once(pairs):
+    with pytest.raises(ValueError, match="a margin is for pairs without LR"):
+        take(1, pairs, margin=1)
     with pytest.raises(UserError, match=r"config.data.batch_size=9 cannot be shared evenly by 2 hosts"):
         take(1, pairs, batch_size=9, process_count=2)
     with pytest.raises(ValueError, match="smaller than the patch of 13"):

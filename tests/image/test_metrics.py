@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
-from skimage.metrics import structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from wdsr_jax.image.metrics import PROTOCOLS, TooSmallError, psnr, rgb_to_y, ssim
 from wdsr_jax.image.resize import imresize
@@ -141,7 +141,8 @@ def test_properties(sr, data):
     assert ssim(sr[::-1, ::-1], hr[::-1, ::-1], scale=1) == pytest.approx(score, abs=1e-10)
     assert psnr(sr, sr, scale=1) == math.inf
     assert ssim(sr, sr, scale=1) == pytest.approx(1, abs=1e-12)
-    assert psnr(sr.astype(np.float32), hr, scale=1) == psnr(sr, hr, scale=1)
+    floats = sr.astype(np.float32), hr.astype(np.float64)
+    assert psnr(*floats, scale=1, data_range=255) == psnr(sr, hr, scale=1)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -154,10 +155,49 @@ def test_grey_counts_as_equal_channels(protocol):
 
 
 def test_rounding_of_a_float_sr_shows():
-    hr = noise(6)
-    sr = hr + 0.3
-    assert psnr(sr, hr, scale=2, protocol="ntire") == pytest.approx(20 * math.log10(255 / 0.3))
-    assert psnr(np.floor(sr + 0.5), hr, scale=2, protocol="ntire") == math.inf
+    hr = noise(6).astype(float)
+    sr, options = hr + 0.3, dict(scale=2, protocol="ntire", data_range=255)
+    assert psnr(sr, hr, **options) == pytest.approx(20 * math.log10(255 / 0.3))
+    assert psnr(np.floor(sr + 0.5), hr, **options) == math.inf
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("shape", [(60, 72, 3), (60, 72)])
+def test_types_and_data_ranges_against_scikit_image(protocol, shape):
+    """The same pictures have the same scores in each type; those of 16 bits are scikit-image's."""
+    sr, hr = noise(10, shape), noise(11, shape)
+    expected = [metric(sr, hr, scale=2, protocol=protocol) for metric in (psnr, ssim)]
+    for factor, dtype, data_range in (
+        (257, np.uint16, None),
+        (4, np.uint16, 1020),
+        (1 / 255, np.float64, None),
+        (1 / 255, np.float32, 1),
+        (1, np.float16, 255),
+    ):
+        pair = [
+            (image * (factor if dtype != np.uint16 else dtype(factor))).astype(dtype) for image in (sr, hr)
+        ]
+        scores = [m(*pair, scale=2, protocol=protocol, data_range=data_range) for m in (psnr, ssim)]
+        assert scores == pytest.approx(expected, abs=1e-5)
+    deep = [np.random.default_rng(i).integers(0, 65536, shape, dtype=np.uint16) for i in (12, 13)]
+    if protocol == "ntire":
+        inside = [image[8:-8, 8:-8] for image in deep]
+        theirs = peak_signal_noise_ratio(*inside, data_range=65535)
+        assert psnr(*deep, scale=2, protocol="ntire") == pytest.approx(theirs, abs=1e-9)
+    shave = 8 if protocol == "ntire" else 2
+    lumas = [
+        oracle_y(image / 257 if image.ndim == 3 else np.repeat(image[..., None] / 257, 3, -1))
+        for image in deep
+    ]
+    _, each = structural_similarity(
+        *(luma[shave:-shave, shave:-shave] for luma in lumas),
+        data_range=255,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
+    assert ssim(*deep, scale=2, protocol=protocol) == pytest.approx(each[5:-5, 5:-5].mean(), abs=1e-10)
 
 
 def test_an_image_too_small_for_a_score_says_so():
@@ -179,7 +219,19 @@ def test_an_image_too_small_for_a_score_says_so():
         (noise(0), noise(0), {"scale": 2.5}, "scale"),
         (noise(0), noise(0)[:-1], {"scale": 2}, "one shape"),
         (noise(0)[..., :2], noise(0)[..., :2], {"scale": 2}, "shape"),
+        (noise(0), noise(0), {"scale": math.inf}, "scale"),
         (noise(0).astype(int), noise(0), {"scale": 2}, "int64"),
+        (noise(0).astype(np.uint16), noise(0), {"scale": 2}, "of one type, got uint16 and uint8"),
+        (noise(0) / 255, noise(0), {"scale": 2}, "of one type, got float64 and uint8"),
+        (noise(0) / 255, noise(0), {"scale": 2, "data_range": 1}, "of one type"),
+        (
+            noise(0) * 1.0,
+            noise(0) * 1.0,
+            {"scale": 2},
+            r"in \[0, 1\] unless .* got \[0, 255\]; give data_range=255",
+        ),
+        (noise(0), noise(0), {"scale": 2, "data_range": 0}, "data_range must be a number above 0, got 0"),
+        (noise(0), noise(0), {"scale": 2, "data_range": math.nan}, "data_range must be a number above 0"),
     ],
 )
 def test_bad_arguments(sr, hr, kwargs, message):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.image.matlab import BORDERS, SCALES, oracle
-from wdsr_jax.image.resize import imresize
+from wdsr_jax.image.resize import imresize, resize_matrix
 
 BENCHMARKS = Path(__file__).parents[3] / "shared/data/benchmarks"
 
@@ -113,6 +113,40 @@ def test_mirrored_and_transposed_images_commute(border):
         )
 
 
+@pytest.mark.parametrize("scale", [Fraction(1, 2), Fraction(1, 3), 2, 0.37, (17, 30), (60, 9)], ids=str)
+def test_uint16_is_uint8_with_more_digits(scale):
+    """Rounded after each pass: close to the float result and, for multiples of 257, to uint8's."""
+    small = np.random.default_rng(7).integers(100, 150, (40, 30, 3), dtype=np.uint8)
+    deep = small * np.uint16(257)
+    out = imresize(deep, scale)
+    assert out.dtype == np.uint16
+    assert np.abs(out - imresize(deep.astype(float), scale)).max() < 1.5
+    assert np.abs(out / 257 - imresize(small, scale)).max() < 1.5
+    full = imresize(np.uint16([[0, 65535, 0, 65535]]), scale)
+    assert full.min() >= 0 and full.max() > 30000
+
+
+def test_a_size_resizes_each_side_by_its_factor_the_smaller_factor_first():
+    image = np.random.default_rng(8).integers(0, 256, (24, 36, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(imresize(image, (12, 18)), imresize(image, Fraction(1, 2)))
+    assert imresize(image, (7, 100)).shape == (7, 100, 3) and imresize(image, (24, 36)).shape == image.shape
+    floats = image.astype(float)
+    for size in ((48, 9), (6, 72)):
+        by_matrices = np.einsum(
+            "yY,YXc,xX->yxc",
+            resize_matrix(24, Fraction(size[0], 24)).toarray(),
+            floats,
+            resize_matrix(36, Fraction(size[1], 36)).toarray(),
+        )
+        np.testing.assert_allclose(imresize(floats, size), by_matrices, atol=1e-9)
+    # Rounding after each pass tells which pass was first.
+    narrow = imresize(image, (24, 9))
+    np.testing.assert_array_equal(imresize(image, (48, 9)), imresize(narrow, (48, 9)))
+    np.testing.assert_array_equal(
+        imresize(image.swapaxes(0, 1), (9, 48)), imresize(image, (48, 9)).swapaxes(0, 1)
+    )
+
+
 def test_dtype_and_range_of_floats_are_kept():
     for dtype in (np.float16, np.float32, np.float64):
         image = np.zeros((8, 8), dtype)
@@ -130,6 +164,14 @@ def test_dtype_and_range_of_floats_are_kept():
         (np.zeros((4, 4)), {"scale": float("nan")}, "scale must be positive"),
         (np.zeros((4, 4), np.int32), {"scale": 2}, "int32"),
         (np.zeros(4), {"scale": 2}, "shape"),
+        (np.zeros((48, 48)), {"scale": 1e-9}, "leaves nothing of an image of 48x48"),
+        (np.zeros((48, 48)), {"scale": 1e5}, "too large to hold"),
+        (np.zeros((48, 48)), {"scale": 1e300}, "too large to hold"),
+        (np.zeros((48, 48)), {"scale": 10**400}, "scale must be positive"),
+        (np.zeros((48, 48)), {"scale": (10**9, 10**9)}, "too large to hold"),
+        (np.zeros((4, 4)), {"scale": (0, 4)}, "two whole numbers from 1 up"),
+        (np.zeros((4, 4)), {"scale": (4, 4, 3)}, "two whole numbers from 1 up"),
+        (np.zeros((4, 4)), {"scale": (4.0, 4)}, "two whole numbers from 1 up"),
         (np.zeros((0, 4)), {"scale": 2}, "empty"),
     ],
 )

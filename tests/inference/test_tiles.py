@@ -173,6 +173,11 @@ def test_upscale_keeps_the_type(size):
         (np.zeros((0, 4, 3)), r"image must be \(H, W, 3\) and not empty"),
         (np.zeros((4, 4, 3), int), "image must be uint8, uint16 or float, not int64"),
         (np.zeros((4, 4, 3), complex), "image must be uint8, uint16 or float"),
+        (
+            np.full((4, 4, 3), 255.0),
+            r"float must be in \[0, 1\], not in \[255, 255\]; divide it by its white",
+        ),
+        (np.full((4, 4, 3), -1.5, np.float32), r"float must be in \[0, 1\], not in \[-1\.5, -1\.5\]"),
     ],
 )
 def test_upscale_refuses_what_it_would_misread(image, message):

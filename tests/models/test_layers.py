@@ -27,6 +27,23 @@ def test_weight_norm_is_over_all_but_the_output_channel():
     np.testing.assert_allclose(w, v * (g / np.sqrt((v.astype(np.float64) ** 2).sum((0, 1, 2)))), rtol=1e-6)
 
 
+def test_a_filter_of_zeros_under_weight_norm_is_finite_and_can_learn():
+    v, g = noise(3, 3, 4, 5) - 0.5, noise(5)
+    v[..., 2] = 0
+    w, pull = jax.vjp(normalise, v, g)
+    assert not w[..., 2].any() and np.isfinite(w).all()
+    by_v, by_g = pull(jnp.ones_like(w))
+    assert np.isfinite(by_v).all() and np.isfinite(by_g).all()
+    np.testing.assert_allclose(by_v[..., 2], g[2])
+    module = model("wdsr_a")
+    params = jax.tree.map(jnp.asarray, random_params(module))  # a tree of its own
+    params["block_0"]["expand"]["kernel"] = params["block_0"]["expand"]["kernel"].at[..., 1].set(0)
+    lr = noise(1, 6, 6, 3)
+    sr, pull = jax.vjp(lambda p: apply(module, p, lr), params)
+    assert np.isfinite(sr).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(pull(jnp.ones_like(sr))))
+
+
 @settings(deadline=None, max_examples=10)
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
 def test_pixel_shuffle_equals_loops(r, b, h, w, c):

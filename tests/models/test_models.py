@@ -1,6 +1,7 @@
 """What all networks have in common: how they are made, transformed, cut into tiles, kept and exported."""
 
 import functools
+import subprocess
 import sys
 import typing
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.models.networks import LOCAL, TINY, apply, model, noise, tiny
 from tests.numpy_wdsr import random_params
@@ -34,6 +36,49 @@ def test_jit_vmap_and_pmap_equal_the_batch():
     assert len(by_pmap.sharding.device_set) == 2
     for result in (jax.jit(one)(params, lr), by_vmap, by_pmap.reshape(expected.shape)):
         np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["wdsr_a", "wdsr_b", "edsr", *LOCAL, "edrn"])
+def test_a_batch_over_a_mesh_of_explicit_axes_equals_the_batch(name):
+    """The default mesh of `jax.make_mesh`, under which each operation has to know its sharding."""
+    module = model(name) if name in NAMES else tiny(name, scale=1 if name == "edrn" else 2)
+    params, lr = random_params(module), noise(2, 8, 8, 3)
+    mesh = jax.make_mesh((2,), ("batch",))
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(lr, NamedSharding(mesh, PartitionSpec("batch")))
+        sr = apply(module, jax.device_put(params, NamedSharding(mesh, PartitionSpec())), sharded)
+        assert jax.typeof(sr).sharding.spec[0] == "batch"
+    np.testing.assert_allclose(sr, apply(module, params, lr), atol=1e-6)
+
+
+def test_a_single_image_or_other_shapes_are_refused_by_every_network():
+    """In a process of its own: in this one the annotations refuse them before."""
+    code = """
+import jax.numpy as jnp
+from wdsr_jax.models import _NETWORKS, create_model
+import jax
+for name in _NETWORKS:
+    module = create_model(dict(name=name, scale=1 if name == "edrn" else 2, filters=4, blocks=1))
+    for shape in ((5, 6, 3), (1, 5, 6, 4), (1, 5, 6), (6, 3)):
+        try:
+            jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
+        except ValueError as error:
+            print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    lines = found.splitlines()
+    assert len(lines) == 4 * len(_NETWORKS)
+    assert all(line.startswith("lr must be (B, H, W, 3), not (") for line in lines)
+    assert lines[0] == "lr must be (B, H, W, 3), not (5, 6, 3); a single image needs an axis before: lr[None]"
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.dtype("bfloat16"), "bfloat16"])
+@pytest.mark.parametrize("name", _NETWORKS)
+def test_a_dtype_may_be_one_or_its_name(name, dtype):
+    module = create_model(TINY | dict(name=name, scale=1 if name == "edrn" else 2, dtype=dtype))
+    assert module.dtype == jnp.bfloat16
+    sr = jax.eval_shape(lambda lr: module.init_with_output(jax.random.key(0), lr)[0], jnp.zeros((1, 6, 7, 3)))
+    assert sr.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("size, tile", [((40, 9), 1), ((23, 37), 4), ((1, 30), 2)])

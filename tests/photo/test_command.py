@@ -40,6 +40,15 @@ RNG = np.random.default_rng(0)
         (["--out=b.png"], "IN"),
         (["a.png", "--out=b.png", "--format=gif"], "--format: invalid choice"),
         (["a.png", "--out=b.png", "--tile=0"], "--tile: 0 is not a number above 0"),
+        (["a.png", "--out=b.png", "--scale=1e308"], "--scale: 1e308 is not at most 1,000,000,000"),
+        (["a.png", "--out=b.png", "--scale=nan"], "--scale: nan is not a number above 0"),
+        (["a.png", "--out=b.png", f"--width={400 * '9'}"], "--width: 9999"),
+        (["a.png", "--out=b.png", "--megapixels=1e308"], "--megapixels: 1e308 is not at most"),
+        (["a.png", "--serve"], "--serve opens a page to drop photographs on: leave out a.png"),
+        (["--serve", "a.png"], "--serve: invalid whole number value: 'a.png'"),
+        (["--serve", "--out=big"], "--serve does without --out"),
+        (["--serve", "--format=mp4"], "--format=mp4: the page of --serve is for photographs"),
+        (["--serve=70000"], "--serve=70000: a port is at most 65535"),
     ],
 )
 def test_a_mistake_in_the_command_line_is_one_line(upscale, arguments, message):

@@ -200,7 +200,6 @@ def test_what_is_no_photograph(tmp_path):
     contents = {
         "empty.jpg": (b"", "the file is empty"),
         "text.jpg": (b"not an image\n", "not an image"),
-        "phone.heic": (b"\0\0\0\x18ftypheic" + bytes(20), "HEIC is not read"),
         "clip.jpg": (b"\0\0\0\x18ftypisom" + bytes(20), "not an image but a video"),
         "light.exr": (b"\x76\x2f\x31\x01" + bytes(20), "OpenEXR is not read"),
     }

@@ -38,28 +38,28 @@ def bicubic_network(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_colour_is_what_upscale_gives(dtype):
-    pixels, done = noise(9, 7, 3, dtype=dtype), []
-    result, residuals = upscale_photo(photo(pixels), MODULE, PARAMS, (18, 14), on_pixels=done.append)
+    pixels, done = noise(9, 8, 3, dtype=dtype), []
+    result, residuals = upscale_photo(photo(pixels), MODULE, PARAMS, (18, 16), on_pixels=done.append)
     np.testing.assert_array_equal(result.pixels, upscale(MODULE, PARAMS, pixels))
-    assert (result.alpha, result.metadata, residuals, sum(done)) == (None, "kept", [], 63)
+    assert (result.alpha, result.metadata, residuals, sum(done)) == (None, "kept", [], 72)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_grey_stays_grey(dtype):
-    pixels = noise(9, 7, 1, dtype=dtype)
-    result, _ = upscale_photo(photo(pixels), MODULE, PARAMS, (18, 14))
+    pixels = noise(9, 8, 1, dtype=dtype)
+    result, _ = upscale_photo(photo(pixels), MODULE, PARAMS, (18, 16))
     sr = upscale(MODULE, PARAMS, np.repeat(pixels, 3, axis=2)).astype(float)
-    assert result.pixels.shape == (18, 14, 1) and result.pixels.dtype == dtype
+    assert result.pixels.shape == (18, 16, 1) and result.pixels.dtype == dtype
     np.testing.assert_allclose(result.pixels[..., 0], sr.mean(axis=2), atol=0.5)
 
 
 def test_opaque_alpha_costs_nothing():
-    pixels, done = noise(9, 7, 3), []
-    alpha = np.full((9, 7), 255, np.uint8)
-    result, _ = upscale_photo(photo(pixels, alpha), MODULE, PARAMS, (18, 14), on_pixels=done.append)
+    pixels, done = noise(9, 8, 3), []
+    alpha = np.full((9, 8), 255, np.uint8)
+    result, _ = upscale_photo(photo(pixels, alpha), MODULE, PARAMS, (18, 16), on_pixels=done.append)
     np.testing.assert_array_equal(result.pixels, upscale(MODULE, PARAMS, pixels))
-    np.testing.assert_array_equal(result.alpha, np.full((18, 14), 255))
-    assert sum(done) == 63
+    np.testing.assert_array_equal(result.alpha, np.full((18, 16), 255))
+    assert sum(done) == 72
 
 
 @pytest.mark.parametrize("size", [(32, 32), (27, 27)])

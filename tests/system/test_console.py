@@ -12,7 +12,7 @@ from absl import logging as absl_logging
 
 import wdsr_jax
 from wdsr_jax.errors import UserError
-from wdsr_jax.system.console import ArgumentParser, Progress, run_command, set_up_logging
+from wdsr_jax.system.console import ArgumentParser, Progress, number_from, run_command, set_up_logging
 
 PACKAGE = os.path.dirname(wdsr_jax.__file__)
 
@@ -49,6 +49,23 @@ def test_a_users_mistake_is_one_line(capsys):
     assert capsys.readouterr() == ("", "error: x.png: damaged\n")
     assert exit_code(raising(UserError("x.png: a library says\nthis\nand that"))) == 1
     assert capsys.readouterr().err == "error: x.png: a library says this and that\n"
+
+
+def test_a_number_of_hundreds_of_digits_is_shortened(capsys):
+    assert exit_code(raising(UserError(f"--width={400 * '9'}: too large"))) == 1
+    assert capsys.readouterr().err == f"error: --width={20 * '9'}...: too large\n"
+
+
+def test_numbers_from_and_to():
+    parser = ArgumentParser()
+    parser.add_argument("--count", type=number_from(1, 9))
+    assert parser.parse_args(["--count=9"]).count == 9
+    for text, message in (
+        ("0", "must be a whole number from 1 to 9, not 0"),
+        ("x", "invalid int value: 'x'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            parser.parse_args([f"--count={text}"])
 
 
 def test_an_interrupt_ends_at_once_in_one_line(capsys, monkeypatch):

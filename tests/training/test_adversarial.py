@@ -123,6 +123,21 @@ def test_two_devices_change_rounding_only(adversarial):
 
 
 @pytest.mark.ci
+def test_lr_is_made_on_the_devices():
+    def degrade(hr, step, device):
+        return {"lr": jnp.full_like(hr[:, ::2, ::2], 10 * step + device), "hr": hr}
+
+    options, hr = options_of("standard"), batch_of(0)["hr"]
+    seen = np.concatenate([np.full_like(hr[:2, ::2, ::2], device) for device in (0, 1)])
+    _, expected = gan.parallel_train_step(vgg_file="", perceptual="none", **options)(
+        start(), steps.shard({"lr": seen, "hr": hr})
+    )
+    step = gan.parallel_train_step(vgg_file="", perceptual="none", degrade=degrade, **options)
+    _, metrics = step(start(), steps.shard({"hr": hr}))
+    assert float(metrics["loss"]) == float(expected["loss"])
+
+
+@pytest.mark.ci
 def test_a_step_that_is_not_finite_is_skipped():
     step = jax.jit(
         functools.partial(gan.train_step, perceptual="none", **options_of(loss=lambda sr, hr: jnp.nan))

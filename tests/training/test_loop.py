@@ -24,9 +24,12 @@ from tests.training.tiny_runs import (
 )
 from wdsr_jax import load_pretrained
 from wdsr_jax.data.degradation import draw, random_of
-from wdsr_jax.data.settings import parse_degradation
+from wdsr_jax.data.online import degrade_image
+from wdsr_jax.data.settings import parse_degradation, parse_online
 from wdsr_jax.errors import UserError
+from wdsr_jax.evaluation.benchmark import score
 from wdsr_jax.image.files import read_image
+from wdsr_jax.image.resize import imresize
 from wdsr_jax.training import checkpoints, loop, run, setup
 from wdsr_jax.training.loop import train_and_evaluate
 
@@ -60,6 +63,73 @@ def test_what_a_run_leaves(finished, photos, image_cache):
 
 
 # Started again
+
+
+def test_a_change_that_is_none_changes_nothing(config, finished, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        stop_before_step(patched, 4, terminate)
+        assert train_and_evaluate(config, tmp_path) == 128 + 15
+    config.train.resume_changed = True
+    assert train_and_evaluate(config, tmp_path) == 0
+    assert_same_state(state_of(tmp_path), state_of(finished))
+    assert best_of(tmp_path) == best_of(finished)
+
+
+def test_another_rate_and_length_go_on_from_state_and_step(photos, image_cache, tmp_path, caplog):
+    """3 steps, then others at half the rate: the same as one run whose schedule says so."""
+    rate, options = (
+        2.0**-10,
+        dict(train__schedule="piecewise", train__lr_decay=0.5, train__checkpoint_every=3),
+    )
+    whole = tiny_config(photos, image_cache, train__lr_boundaries=(3,), train__learning_rate=rate, **options)
+    assert train_and_evaluate(whole, tmp_path / "whole") == 0
+    first = tiny_config(photos, image_cache, train__lr_boundaries=(), train__learning_rate=rate, **options)
+    first.train.steps = 3
+    assert train_and_evaluate(first, tmp_path / "parts") == 0
+    then = tiny_config(photos, image_cache, train__lr_boundaries=(), train__learning_rate=rate / 2, **options)
+    with pytest.raises(UserError, match=r"train\.learning_rate \(.*resume_changed=true"):
+        train_and_evaluate(then, tmp_path / "parts")
+    then.train.resume_changed = True
+    assert train_and_evaluate(then, tmp_path / "parts") == 0
+    assert any("goes on with another config: train.learning_rate (" in line for line in caplog.messages)
+    assert_same_state(state_of(tmp_path / "parts"), state_of(tmp_path / "whole"))
+    then.train.resume_changed = False  # the new config is the run's
+    assert train_and_evaluate(then, tmp_path / "parts") == 0
+
+
+def test_another_batch_size_and_a_longer_cosine_go_on(photos, image_cache, tmp_path):
+    config = tiny_config(photos, image_cache, train__schedule="cosine")
+    assert train_and_evaluate(config, tmp_path) == 0
+    config.train.update(steps=9, resume_changed=True)
+    config.data.batch_size = 8
+    assert train_and_evaluate(config, tmp_path) == 0
+    assert checkpoints.saved_steps(tmp_path)[-1] == 9
+    rates = dict(read_points(tmp_path)["train/learning_rate"])
+    assert sorted(rates) == list(range(1, 10))
+    assert rates[6] < rates[7] and rates[9] > 0 and rates[9] < rates[8]
+
+
+def test_what_is_no_step_among_the_checkpoints_is_left_alone(a_copy, config, finished, monkeypatch):
+    shutil.rmtree(a_copy / "checkpoints/6")
+    others = ("backup", "4.bak", "007", "\u0663", "-1", "best", "3_old")
+    for name in others:
+        shutil.copytree(a_copy / "checkpoints/4", a_copy / "checkpoints" / name)
+    (a_copy / "checkpoints/99").write_text("no folder")
+    assert checkpoints.saved_steps(a_copy) == [3, 4]
+    assert train_and_evaluate(config, a_copy) == 0
+    assert_same_state(state_of(a_copy), state_of(finished))
+    assert all((a_copy / "checkpoints" / name).is_dir() for name in others)
+    assert (a_copy / "checkpoints/99").read_text() == "no folder"
+
+
+def test_a_copy_of_a_checkpoint_under_another_step_is_set_aside(a_copy, config, finished, caplog):
+    shutil.rmtree(a_copy / "checkpoints/6")
+    for name in ("5", "1234567890123"):
+        shutil.copytree(a_copy / "checkpoints/4", a_copy / "checkpoints" / name)
+    assert train_and_evaluate(config, a_copy) == 0
+    assert_same_state(state_of(a_copy), state_of(finished))
+    assert any(line.startswith("checkpoint 5 is damaged (it is of step 4)") for line in caplog.messages)
+    assert sorted(path.name for path in (a_copy / "damaged").iterdir()) == ["1234567890123", "5"]
 
 
 def test_a_complete_run_started_again_only_reports(a_copy, config, monkeypatch, capsys, caplog):
@@ -176,6 +246,24 @@ def test_misaligned_pairs_are_trained_on_and_scored_at_their_best_shift(photos, 
     degradation = parse_degradation("shift=2,noise=3")
     applied = draw(degradation, random_of(hr, 0)).shift
     assert (image["bicubic"]["shift_y"], image["bicubic"]["shift_x"]) == applied != (0, 0)
+
+
+def test_a_degraded_run_that_is_stopped_goes_on_the_same(photos, image_cache, tmp_path, monkeypatch):
+    """Other LR at every step, and the same again where a run is resumed."""
+    config = tiny_config(photos, image_cache, data__degradation="online,clean=0", train__steps=4)
+    assert train_and_evaluate(config, tmp_path / "whole") == 0
+    with monkeypatch.context() as patch:
+        stop_before_step(patch, 4, crash)
+        with pytest.raises(Stop):
+            train_and_evaluate(config, tmp_path / "resumed")
+    assert train_and_evaluate(config, tmp_path / "resumed") == 0
+    assert_same_state(state_of(tmp_path / "resumed"), state_of(tmp_path / "whole"))
+    losses = [read_points(tmp_path / name)["train/loss"] for name in ("whole", "resumed")]
+    assert losses[0] == losses[1]
+    (image,) = read_json(tmp_path / "whole" / "evaluation.json")["validation"]["images"]
+    hr = read_image(photos / "photo5.png")
+    lr = degrade_image(hr, 2, parse_online("online,clean=0"), 0)
+    assert image["bicubic"]["psnr_rgb"] == pytest.approx(score(imresize(lr, 2), hr, 2)["psnr_rgb"])
 
 
 # Mistakes: one line, and no workdir

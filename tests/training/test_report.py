@@ -30,6 +30,15 @@ def test_a_report_that_is_missing_is_made(a_copy, config, finished, missing):
     assert (a_copy / missing).read_bytes() == (finished / missing).read_bytes()
 
 
+@pytest.mark.parametrize(
+    "text", ["[]", "null", "{}", '{"validation": []}', '{"validation": {"model', "[" * 9999]
+)
+def test_a_report_that_is_none_is_made_anew(a_copy, config, finished, text):
+    (a_copy / "evaluation.json").write_text(text)
+    assert train_and_evaluate(config, a_copy) == 0
+    assert (a_copy / "evaluation.json").read_bytes() == (finished / "evaluation.json").read_bytes()
+
+
 @pytest.mark.ci
 def test_validation_images_too_small_for_a_score(photos, tmp_path):
     tiny = tmp_path / "tiny"

@@ -54,5 +54,5 @@ def test_a_discriminator_wants_the_whole_network(gan_config, tmp_path):
 def test_one_process_gets_the_whole_batch():
     config = tiny(get_config())
     assert batch_options(config) == dict(
-        patch_size=8, batch_size=4, seed=0, process_index=0, process_count=1, workers=0
+        patch_size=8, margin=0, batch_size=4, seed=0, process_index=0, process_count=1, workers=0
     )

@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.numpy_wdsr import random_params
 from tests.training.trees import assert_close, assert_same_bits
+from wdsr_jax.data.online import degrade_share, margin_of
+from wdsr_jax.data.settings import parse_online
 from wdsr_jax.image.resize import imresize
 from wdsr_jax.models import create_model
 from wdsr_jax.models.layers import Conv
@@ -192,6 +195,52 @@ def test_two_devices_change_rounding_only(micro_batches):
     split, split_metrics = two_steps(*step, steps.shard)
     assert_close(split, whole, atol=1e-6)
     assert_close(split_metrics, whole_metrics, atol=1e-6)
+
+
+def in_a_mesh(kind, step):
+    """`step` over two devices without `pmap`: in `shard_map` or jitted over a mesh of explicit axes."""
+    mesh = jax.make_mesh((2,), ("batch",))
+    whole, split = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec("batch")))
+    if kind == "shard_map":
+        specs = dict(in_specs=(whole.spec, split.spec), out_specs=(whole.spec, whole.spec))
+        jitted = jax.jit(jax.shard_map(functools.partial(step, axis_name="batch"), mesh=mesh, **specs))
+    else:
+        jitted = jax.jit(step)
+
+    def stepped(state, batch):
+        with jax.set_mesh(mesh):
+            return jitted(jax.device_put(state, whole), jax.device_put(batch, split))
+
+    return stepped
+
+
+@pytest.mark.parametrize("norm", ["weight", "batch"])
+@pytest.mark.parametrize("kind", ["shard_map", "jit"])
+def test_a_mesh_changes_rounding_only(kind, norm):
+    module = WDSR.clone(norm=norm)
+    options = dict(module=module, optimizer=SGD, loss=l1, seed=0, ema_decay=0.9)
+    state, batch = start(module, SGD), batch_of(0)
+    expected, metrics = steps.parallel_train_step(**options)(start(module, SGD), steps.shard(batch))
+    result, others = in_a_mesh(kind, functools.partial(steps.train_step, **options))(state, batch)
+    assert_close(jax.device_get(result), jax.device_get(expected), atol=1e-6)
+    assert float(others["loss"]) == pytest.approx(float(metrics["loss"]), abs=1e-6)
+
+
+def test_lr_made_on_two_devices_is_that_of_one():
+    settings = parse_online("online,clean=0,noise=2:8")
+    degrade = functools.partial(degrade_share, seed=3, scale=2, settings=settings)
+    side = (4 + 2 * margin_of(2, settings)) * 2
+    hr = np.random.default_rng(0).integers(0, 255, (4, side, side, 3), dtype=np.uint8)
+    optimizer, step = jitted(Affine(), optimizer=SGD)
+    whole = start(Affine(), optimizer)
+    _, parallel = on_two_devices(Affine(), optimizer=SGD, degrade=degrade)
+    split = start(Affine(), optimizer)
+    for i in range(2):
+        batch = jax.jit(degrade)(hr, jnp.asarray(i), jnp.asarray(0))
+        whole, metrics = step(whole, batch)
+        split, parts = parallel(split, steps.shard({"hr": hr}))
+        assert float(parts["loss"]) == pytest.approx(float(metrics["loss"]), abs=1e-6)
+    assert_close(split, whole, atol=1e-6)
 
 
 def test_state_is_donated_and_comes_back_unstacked():

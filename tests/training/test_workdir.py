@@ -4,8 +4,11 @@ import json
 import subprocess
 
 import jax
+import jax.numpy as jnp
 import pytest
+from absl import logging
 
+from configs import srgan
 from configs.default import get_config
 from tests.tiny import read_json
 from wdsr_jax.errors import UserError
@@ -85,7 +88,7 @@ def test_what_contradicts_is_named(tmp_path, key, value):
     with pytest.raises(UserError) as error:
         check_workdir(workdir, config_with(**{key: value}, train__log_every=7), resumes=True)
     message = str(error.value)
-    assert "\n" not in message and "log_every" not in message
+    assert "\n" not in message and "log_every (" not in message
     assert f"another config: {section}.{name} (" in message and "; choose another --workdir" in message
     assert (workdir / "config.json").read_text() == before
 
@@ -122,6 +125,86 @@ def test_the_length_of_a_cosine_is_not_free(tmp_path):
     workdir = started(tmp_path, config_with(train__schedule="cosine"))
     with pytest.raises(UserError, match=r"train\.steps"):
         check_workdir(workdir, config_with(train__schedule="cosine", train__steps=7), resumes=True)
+
+
+def test_the_refusal_says_what_else_there_is(tmp_path):
+    workdir = started(tmp_path, config_with())
+    with pytest.raises(UserError) as error:
+        check_workdir(workdir, config_with(train__learning_rate=0.5), resumes=True)
+    message = str(error.value)
+    assert f"; choose another --workdir, with --config.train.init_from={workdir} to begin" in message
+    assert "; or add --config.train.resume_changed=true to go on from its state. These may change" in message
+    assert "data.cache_dir, data.lr_root, data.root" in message and "train.steps" in message
+    with pytest.raises(UserError) as error:
+        check_workdir(workdir, config_with(model__filters=64), resumes=True)
+    assert "init_from" in str(error.value) and "resume_changed" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train__learning_rate", 0.5),
+        ("train__schedule", "cosine"),
+        ("train__lr_boundaries", (1, 2)),
+        ("train__loss", "l2"),
+        ("train__seed", 1),
+        ("data__batch_size", 32),
+        ("data__source", "folder"),
+        ("model__dtype", "bfloat16"),
+        ("train__ema_decay", 0.5),
+    ],
+)
+def test_what_may_differ_where_it_is_wanted(tmp_path, monkeypatch, key, value):
+    lines = []
+    monkeypatch.setattr(logging, "info", lambda message, *args: lines.append(message % args))
+    workdir = started(tmp_path, config_with())
+    check_workdir(workdir, config_with(**{key: value}, train__resume_changed=True), resumes=True)
+    (line,) = lines
+    assert f"goes on with another config: {key.replace('__', '.')} (" in line
+    lines.clear()
+    check_workdir(workdir, config_with(train__resume_changed=True), resumes=True)
+    assert lines == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("model__scale", 4), ("model__filters", 8), ("train__ema_decay", 0.0), ("train__grad_clip", 1.0)],
+)
+def test_what_shapes_the_state_may_never_differ(tmp_path, key, value):
+    workdir = started(tmp_path, config_with())
+    name = key.replace("__", ".")
+    with pytest.raises(UserError, match=rf"resume_changed is not for {name}, on which the state depends"):
+        config = config_with(**{key: value}, train__resume_changed=True, train__learning_rate=0.5)
+        check_workdir(workdir, config, resumes=True)
+
+
+def test_a_discriminator_neither_comes_nor_goes(tmp_path):
+    workdir = started(tmp_path, config_with())
+    config = config_with(train__resume_changed=True) | {"gan": srgan.get_config().gan.to_dict()}
+    with pytest.raises(UserError, match=r"resume_changed is not for gan\.adversarial,"):
+        check_workdir(workdir, config, resumes=True)
+
+
+def test_a_dtype_is_recorded_by_its_name(tmp_path):
+    workdir = started(tmp_path, config_with(model__dtype=jnp.bfloat16))
+    assert read_json(workdir / "config.json")["model"]["dtype"] == "bfloat16"
+    check_workdir(workdir, config_with(model__dtype="bfloat16"), resumes=True)
+    check_workdir(workdir, config_with(model__dtype=jnp.dtype("bfloat16")), resumes=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "null", "3", '"text"', '{"model": []}', '{"model": null}', '{"model": {"name"', "\x00"),
+        *("[" * 100_000, '{"a":' * 100_000, '{"a":' * 50_000 + "1" + "}" * 50_000, '{"model": {}} {}'),
+    ],
+)
+def test_a_config_that_is_none_is_refused_in_one_line(tmp_path, text):
+    workdir = started(tmp_path, config_with())
+    (workdir / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json: damaged; delete it to resume") as error:
+        check_workdir(workdir, config_with(), resumes=True)
+    assert "\n" not in str(error.value)
 
 
 def test_a_key_only_one_of_them_has_is_named(tmp_path):

@@ -15,13 +15,14 @@ import ml_collections
 import numpy as np
 import pytest
 import safetensors.numpy
+from absl import logging
 from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.weights.networks import CONFIG, params_like
 from wdsr_jax.errors import UserError
-from wdsr_jax.models import create_model
+from wdsr_jax.models import count_params, create_model, fold_weight_norm
 from wdsr_jax.models.layers import pixel_shuffle
 from wdsr_jax.weights import files, tensors
 from wdsr_jax.weights.store import (
@@ -340,6 +341,55 @@ def test_start_from_another_scale_takes_head_and_blocks(file):
     for layer in ("tail", "skip"):
         assert_same_bits(params[layer], fresh[layer])
     assert_same_bits(fresh, params_like(seed=5, scale=3))  # left as it was
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """What is logged, warnings by `warning: ` before them."""
+    found = []
+    monkeypatch.setattr(logging, "info", lambda message, *args: found.append(message % args))
+    monkeypatch.setattr(logging, "warning", lambda message, *args: found.append("warning: " + message % args))
+    return found
+
+
+def test_start_from_says_what_it_took(file, lines):
+    fresh = params_like(seed=5, scale=3)
+    start_from(fresh, file)
+    total = count_params(fresh)
+    new = count_params({name: fresh[name] for name in ("skip", "tail")})
+    assert lines == [f"{total - new:,} of {total:,} scalars from {file}; new: skip, tail"]
+    lines.clear()
+    start_from(params_like(seed=5), file)
+    total = count_params(params_like())
+    assert lines == [f"{total:,} of {total:,} scalars from {file}; new: nothing"]
+
+
+def test_start_from_warns_where_little_fits(file, lines):
+    start_from(params_like(seed=5, expansion=3), file)  # `project` and `expand` have other channels
+    assert lines[0].endswith("; new: block_0")
+    assert lines[1].startswith(
+        f"warning: {file} fits no blocks of this network: the rest is trained from scratch"
+    )
+    lines.clear()
+    params = params_like(seed=5, filters=CONFIG["filters"] + 1)
+    start_from(params, file)  # skip alone
+    assert "; new: block_0, head, tail" in lines[0]
+    assert lines[1].startswith(f"warning: {file} fits neither head nor blocks of this network")
+
+
+@pytest.mark.parametrize("norm", ["weight", "batch"])
+def test_start_from_multiplies_a_norm_out_where_the_new_network_has_none(tmp_path, norm, lines):
+    path, old = tmp_path / "a.safetensors", params_like(norm=norm)
+    save_weights(path, CONFIG | dict(norm=norm), old)
+    started = start_from(params_like(seed=1, norm="none"), path)
+    assert_same_bits(started, fold_weight_norm(old))
+    assert lines[0].endswith("; new: nothing") and len(lines) == 1
+    lr = np.random.default_rng(0).uniform(size=(1, 6, 7, 3)).astype(np.float32)
+    both = [
+        create_model(CONFIG | dict(norm=name)).apply({"params": params}, lr)
+        for name, params in ((norm, old), ("none", started))
+    ]
+    np.testing.assert_allclose(*both, atol=1e-5)
 
 
 def test_start_from_takes_the_statistics_of_batch_norm(tmp_path):

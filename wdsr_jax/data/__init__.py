@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wdsr_jax.data.settings import parse_degradation
+from wdsr_jax.data.settings import Online, parse_degradation
 from wdsr_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ def load_data(
     scale: int,
     root: str = "",
     val_root: str = "",
+    lr_root: str = "",
+    val_lr_root: str = "",
     track: str = "bicubic",
     cache_dir: str | Path | None = None,
     patch_size: int = 1,
@@ -28,30 +30,38 @@ def load_data(
         scale: HR pixels per LR pixel and side.
         root: for `folder`, see `load_folders`.
         val_root: for `folder`, a folder to validate on; empty holds out a part of `root`.
+        lr_root: for `folder`, the LR of `root`; empty where names or sizes tell.
+        val_lr_root: for `folder`, the LR of `val_root`, likewise.
         track: for `div2k`, see `load_div2k`.
         cache_dir: where decoded images are kept; None or empty is `$XDG_CACHE_HOME/wdsr_jax` or
             `~/.cache/wdsr_jax`.
         patch_size: LR pixels a side; training pairs with a smaller LR are left out, and logged.
-        degradation: for `folder` and `sample`, how LR is made from HR, see `parse_degradation`; empty is
-            MATLAB's bicubic.
+        degradation: for `folder` and `sample`, how LR is made from HR, see `parse_degradation` and
+            `parse_online`; empty is MATLAB's bicubic.
 
     Returns:
-        (training pairs, validation pairs).
+        (training pairs, validation pairs). Where the degradation is online the training images have no LR.
 
     Raises:
         UserError: an unknown source or degradation; data that is missing, broken, too small, or does not
             fit; a cache that cannot be written.
     """
     # Here, so that the settings of a degradation are read without NumPy.
-    from wdsr_jax.data.dataset import dataset_from_images, drop_small
+    from wdsr_jax.data.dataset import dataset_from_images, drop_small, with_lr
     from wdsr_jax.data.folders import load_folders
+    from wdsr_jax.data.online import margin_of
     from wdsr_jax.data.sample import load_sample
 
     makes_lr = parse_degradation(degradation) if degradation else None
+    for name, value in {"lr_root": lr_root, "val_lr_root": val_lr_root}.items():
+        if value and source != "folder":
+            raise UserError(f"config.data.{name}={value}: is for config.data.source=folder, not {source}")
     if source == "sample":
         train, val = load_sample(scale, cache_dir, makes_lr)
     elif source == "folder":
-        train, val = load_folders(root, val_root, scale, cache_dir, makes_lr)
+        train, val = load_folders(
+            root, val_root, scale, cache_dir, makes_lr, lr_root=lr_root, val_lr_root=val_lr_root
+        )
     elif source == "div2k" and makes_lr:
         raise UserError(
             f"config.data.degradation={degradation!r}: DIV2K has LR of its own; set config.data.track, or "
@@ -67,4 +77,6 @@ def load_data(
         )
     else:
         raise UserError(f"config.data.source={source!r} is unknown; it is div2k, folder or sample")
+    if isinstance(makes_lr, Online):
+        return drop_small(train, patch_size, margin_of(scale, makes_lr)), with_lr(val, makes_lr, cache_dir)
     return drop_small(train, patch_size), val

@@ -12,7 +12,8 @@ from absl import logging
 from wdsr_jax.data.cache import ImageCache, build_cache, content_key, hash_files
 from wdsr_jax.data.degradation import DEGRADATION_VERSION, degrade
 from wdsr_jax.data.names import PairFiles, check_sizes
-from wdsr_jax.data.settings import Degradation
+from wdsr_jax.data.online import ONLINE_VERSION, degrade_image
+from wdsr_jax.data.settings import Degradation, Online
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
 from wdsr_jax.image.resize import imresize
@@ -42,14 +43,14 @@ class PairedDataset:
     The images may be larger than what they have in common, which is HR // scale LR pixels from the top left.
 
     Attributes:
-        lr: cache of LR images.
+        lr: cache of LR images; None where LR is made from patches of HR while training.
         hr: cache of HR images.
-        lr_index: position of each pair in `lr`.
+        lr_index: position of each pair in `lr`; where there is none, in `hr`.
         hr_index: position of each pair in `hr`; more than one LR may belong to an HR.
         scale: HR pixels per LR pixel and side.
     """
 
-    lr: ImageCache
+    lr: ImageCache | None
     hr: ImageCache
     lr_index: tuple[int, ...]
     hr_index: tuple[int, ...]
@@ -59,15 +60,26 @@ class PairedDataset:
         return len(self.lr_index)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """LR (h, w, 3) and HR (h * scale, w * scale, 3) of pair `i`, read-only uint8 views."""
-        lr, hr, scale = self.lr[self.lr_index[i]], self.hr[self.hr_index[i]], self.scale
-        height, width = hr.shape[0] // scale, hr.shape[1] // scale
-        return lr[:height, :width], hr[: height * scale, : width * scale]
+        """LR (h, w, 3) and HR (h * scale, w * scale, 3) of pair `i`, read-only uint8 views.
+
+        ValueError where there is no LR.
+        """
+        if self.lr is None:
+            raise ValueError("these images have no LR")
+        hr = self.hr_image(i)
+        height, width = hr.shape[0] // self.scale, hr.shape[1] // self.scale
+        return self.lr[self.lr_index[i]][:height, :width], hr
+
+    def hr_image(self, i: int) -> np.ndarray:
+        """HR (h * scale, w * scale, 3) of pair `i`, a read-only uint8 view."""
+        hr, scale = self.hr[self.hr_index[i]], self.scale
+        return hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
 
     @property
     def names(self) -> list[str]:
         """The name of each pair, which is its LR's."""
-        return [self.lr.names[i] for i in self.lr_index]
+        names = (self.lr or self.hr).names
+        return [names[i] for i in self.lr_index]
 
     @property
     def lr_shapes(self) -> list[tuple[int, int]]:
@@ -78,7 +90,7 @@ class PairedDataset:
     @property
     def fingerprint(self) -> str:
         """32 hexadecimal digits: the same for the same pairs in the same order, pixels included."""
-        caches = self.lr.folder.name, self.hr.folder.name  # keyed by content
+        caches = (self.lr or self.hr).folder.name, self.hr.folder.name  # keyed by content
         return content_key(*caches, self.scale, *self.lr_index, *self.hr_index)
 
     def subset(self, positions: Sequence[int]) -> "PairedDataset":
@@ -96,7 +108,7 @@ def dataset_from_images(
     hr_of: Sequence[int] | None,
     scale: int,
     cache_dir: str | Path | None,
-    degradation: Degradation | None = None,
+    degradation: Degradation | Online | None = None,
 ) -> PairedDataset:
     """Caches HR and LR images and pairs them; a pair of which a part cannot be read is left out.
 
@@ -106,7 +118,8 @@ def dataset_from_images(
         hr_of: for each image of `lr` the position of its HR in `hr`. None: `lr` is ordered as `hr`.
         scale: HR pixels per LR pixel and side.
         cache_dir: see `build_cache`.
-        degradation: LR is made from HR by `degrade` instead.
+        degradation: LR is made from HR by `degrade` instead; of the kind `Online` no LR is made, see
+            `with_lr`.
 
     Returns:
         The pairs, in the order of `lr` (of `hr` where LR is made).
@@ -117,12 +130,16 @@ def dataset_from_images(
     """
     if lr is None and scale == 1 and degradation is None:
         raise UserError(
-            "at scale 1 LR cannot be made from HR: name a folder that has both, in folders HR and LR, "
-            "with --config.data.source=folder --config.data.root=DIR"
+            "at scale 1 LR cannot be made from HR: name a folder that has both, in folders HR and LR, with "
+            "--config.data.source=folder --config.data.root=DIR, or that of LR with --config.data.lr_root=DIR"
         )
     hr_key = "hr-" + content_key(hr.fingerprint)
     hr_cache = build_cache(cache_dir, hr_key, hr.names, hr.load, label="caching HR")
+    if lr is None and isinstance(degradation, Online):
+        keep = tuple(i for i, shape in enumerate(hr_cache.shapes) if min(shape) >= scale)
+        return PairedDataset(None, hr_cache, keep, keep, scale)
     if lr is None:
+        assert not isinstance(degradation, Online)
         lr = _made_from(hr_cache, hr_key, scale, degradation)
         hr_names = lr.names
     else:
@@ -147,7 +164,7 @@ def dataset_from_files(
     files: Sequence[PairFiles],
     scale: int,
     cache_dir: str | Path | None,
-    degradation: Degradation | None = None,
+    degradation: Degradation | Online | None = None,
 ) -> PairedDataset:
     """`dataset_from_images` for image files; LR is made from HR where the files have no LR.
 
@@ -170,23 +187,51 @@ def dataset_from_files(
     return dataset_from_images(hr, lr, [position[file.hr] for file in files], scale, cache_dir)
 
 
-def drop_small(pairs: PairedDataset, patch_size: int) -> PairedDataset:
+def with_lr(pairs: PairedDataset, degradation: Online, cache_dir: str | Path | None) -> PairedDataset:
+    """The same images with an LR each, made once by `degrade_image` and cached.
+
+    Args:
+        pairs: images without LR, as `dataset_from_images` gives them for this kind of degradation.
+        degradation: what happens to image i is a function of its seed and of i.
+        cache_dir: see `build_cache`.
+
+    Raises:
+        UserError: see `build_cache`.
+    """
+
+    def make_lr(i: int) -> np.ndarray:
+        return degrade_image(pairs.hr_image(i), pairs.scale, degradation, i)
+
+    made_by = content_key("online", ONLINE_VERSION, pairs.fingerprint, repr(degradation))
+    key = f"lr-x{pairs.scale}-{made_by}"
+    lr = build_cache(cache_dir, key, pairs.names, make_lr, label=f"caching LR x{pairs.scale}")
+    return replace(pairs, lr=lr, lr_index=tuple(range(len(pairs))))
+
+
+def drop_small(pairs: PairedDataset, patch_size: int, margin: int = 0) -> PairedDataset:
     """The pairs whose LR holds a patch of `patch_size` pixels a side; the others are logged by name.
+
+    Args:
+        pairs: of any sizes.
+        patch_size: LR pixels.
+        margin: LR pixels that a patch needs beside it on each side.
 
     Raises:
         UserError: none is left.
     """
-    shapes = pairs.lr_shapes
-    keep = [i for i, shape in enumerate(shapes) if min(shape) >= patch_size]
+    shapes, side = pairs.lr_shapes, patch_size + 2 * margin
+    keep = [i for i, shape in enumerate(shapes) if min(shape) >= side]
+    what = "patch and its margin" if margin else "patch"
     if not keep:
         largest = max(min(shape) for shape in shapes)
+        needs = f", which a patch of {patch_size} and the degradation's margin need" if margin else ""
         raise UserError(
-            f"no training image has an LR of {patch_size}x{patch_size} pixels (the largest holds "
+            f"no training image has an LR of {side}x{side} pixels{needs} (the largest holds "
             f"{largest}x{largest}); set a smaller --config.data.patch_size or use larger images"
         )
     for name, (height, width) in zip(pairs.names, shapes, strict=True):
-        if min(height, width) < patch_size:
-            logging.warning("left out: %s: its LR, %dx%d, is smaller than the patch", name, width, height)
+        if min(height, width) < side:
+            logging.warning("left out: %s: its LR, %dx%d, is smaller than the %s", name, width, height, what)
     return pairs.subset(keep)
 
 

@@ -1,4 +1,4 @@
-"""Training batches: random aligned crops of LR/HR pairs, by Grain.
+"""Training batches: random aligned crops of LR/HR pairs, or of HR alone, by Grain.
 
 Patch g of the stream (g = 0, 1, 2, ...) is a pure function of the seed and g, and batch k holds the patches
 k * batch_size ... (k + 1) * batch_size - 1. So a run that resumes at step k sees the very batches it would
@@ -37,6 +37,7 @@ def training_batches(
     patch_size: int,
     batch_size: int,
     seed: int,
+    margin: int = 0,
     start: int = 0,
     process_index: int = 0,
     process_count: int = 1,
@@ -48,10 +49,11 @@ def training_batches(
     transforms. Close the iterator (`.close()`) to end its threads or worker processes early.
 
     Args:
-        pairs: LR at least `patch_size` a side (`drop_small` sees to that).
+        pairs: LR at least `patch_size` a side, and two margins (`drop_small` sees to that).
         patch_size: LR pixels a side, P.
         batch_size: patches in a batch over all hosts, a multiple of `process_count`.
         seed: any integer.
+        margin: of pairs without LR, LR pixels of HR on each side of a patch, m.
         start: the batch to begin with; no batch before it is computed.
         process_index: the host, 0 to `process_count` - 1: it gets the batch's patches
             [process_index * b, (process_index + 1) * b).
@@ -59,18 +61,22 @@ def training_batches(
         workers: worker processes; 0 computes batches in threads of this process.
 
     Returns:
-        Iterator of {"lr": (b, P, P, 3) uint8, "hr": (b, P * scale, P * scale, 3) uint8}.
+        Iterator of {"lr": (b, P, P, 3) uint8, "hr": (b, P * scale, P * scale, 3) uint8}; where the pairs have
+        no LR, of {"hr": (b, (P + 2 m) * scale, (P + 2 m) * scale, 3) uint8}.
 
     Raises:
         UserError: `batch_size` is no multiple of `process_count`; while iterating: a worker process died.
-        ValueError: an LR image is smaller than the patch.
+        ValueError: an LR image is smaller than the patch, or a margin where there is LR.
     """
     if batch_size < 1 or batch_size % process_count:
         raise UserError(
             f"config.data.batch_size={batch_size} cannot be shared evenly by {process_count} hosts; "
             f"set a multiple of {process_count}"
         )
+    if margin and pairs.lr is not None:
+        raise ValueError("a margin is for pairs without LR")
     sizes = np.array(pairs.lr_shapes)  # (n, 2)
+    patch_size += 2 * margin
     if sizes.min() < patch_size:
         raise ValueError(f"an LR image is smaller than the patch of {patch_size}")
     local = batch_size // process_count
@@ -117,15 +123,15 @@ def _batch(
     corners = (words[:, :2] * (sizes[images] - patch_size + 1).astype(np.uint64) >> 32).astype(int)  # (b, 2)
     transforms = words[:, 2] >> 29  # (b,) of 3 bits
     lr_size, hr_size = patch_size, patch_size * scale
-    batch = {
-        "lr": np.empty((count, lr_size, lr_size, 3), np.uint8),
-        "hr": np.empty((count, hr_size, hr_size, 3), np.uint8),
-    }
+    batch = {"hr": np.empty((count, hr_size, hr_size, 3), np.uint8)}
+    if pairs.lr is not None:
+        batch["lr"] = np.empty((count, lr_size, lr_size, 3), np.uint8)
     draws = zip(images.tolist(), corners.tolist(), transforms.tolist(), strict=True)
     for j, (i, (y, x), transform) in enumerate(draws):
-        lr, hr = pairs[i]
-        _copy(dihedral(lr[y : y + lr_size, x : x + lr_size], transform), batch["lr"][j])
-        y, x = y * scale, x * scale
+        if pairs.lr is not None:
+            lr, _ = pairs[i]
+            _copy(dihedral(lr[y : y + lr_size, x : x + lr_size], transform), batch["lr"][j])
+        hr, y, x = pairs.hr_image(i), y * scale, x * scale
         _copy(dihedral(hr[y : y + hr_size, x : x + hr_size], transform), batch["hr"][j])
     return batch
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from wdsr_jax.data.dataset import PairedDataset, dataset_from_files
 from wdsr_jax.data.names import PairFiles
-from wdsr_jax.data.settings import Degradation
+from wdsr_jax.data.settings import Degradation, Online
 from wdsr_jax.errors import UserError
 
 TRAINING = (
@@ -53,14 +53,14 @@ def sample_files() -> tuple[list[Path], list[Path]]:
 
 
 def load_sample(
-    scale: int, cache_dir: str | Path | None, degradation: Degradation | None = None
+    scale: int, cache_dir: str | Path | None, degradation: Degradation | Online | None = None
 ) -> tuple[PairedDataset, PairedDataset]:
     """PairedDataset of the sample photographs, LR made by `imresize`: (training, held out).
 
     Args:
         scale: HR pixels per LR pixel and side.
         cache_dir: see `build_cache`.
-        degradation: makes LR from HR instead of `imresize`.
+        degradation: makes LR from HR instead of `imresize`; of the kind `Online` none is made here.
 
     Raises:
         UserError: see `sample_files` and `dataset_from_files`.

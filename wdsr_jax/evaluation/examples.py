@@ -7,9 +7,10 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from wdsr_jax.data.dataset import PairedDataset
-from wdsr_jax.data.names import PairFiles, check_pair_sizes, find_pairs, image_size, set_name
+from wdsr_jax.data.names import PairFiles, check_pair_sizes, describe_pairs, find_pairs, image_size, set_name
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
 from wdsr_jax.image.resize import imresize
@@ -41,39 +42,57 @@ def examples_of_pairs(pairs: PairedDataset) -> list[Example]:
     ]
 
 
-def examples_of_folder(folder: str | os.PathLike, scale: int) -> list[Example]:
+def examples_of_folder(
+    folder: str | os.PathLike, scale: int, lr_folder: str | os.PathLike | None = None
+) -> list[Example]:
     """The images of a benchmark set on disk; HR is cropped to a multiple of `scale` before LR is made.
 
-    Only the headers of the files are read here. An image that cannot be measured (it is damaged, or a side is
-    shorter than `scale`) raises UserError when it is loaded.
+    Only the headers of the files are read here, and one line of the log says what was taken. An image that
+    cannot be measured (it is damaged, or a side is shorter than `scale`) raises UserError when it is loaded.
 
     Args:
         folder: of HR images, with or without LR images beside them, in a naming of `data.names`.
         scale: the upscaling factor.
+        lr_folder: of the LR images, see `find_pairs`; None where names or sizes tell.
 
     Raises:
         UserError: no such folder, LR images that do not fit (or are missing, at scale 1), or no file in it
             that is an image large enough.
     """
-    files = find_pairs(folder, scale)
+    files = find_pairs(folder, scale, lr_folder)
     try:
         check_pair_sizes(files, scale)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None  # which names images, not their folder
     if scale == 1 and files[0].lr is None:
-        raise UserError(f"{folder}: no LR images beside the HR; at scale 1 they cannot be made from HR")
+        raise UserError(
+            f"{folder}: no LR images beside the HR; at scale 1 they cannot be made from HR, so give their "
+            "folder as --lr=DIR"
+        )
     sizes = [image_size(file.hr) or (0, 0) for file in files]
     if all(min(size) < scale for size in sizes):
         raise UserError(f"{folder}: no image in it that can be read and has {scale} pixels a side")
+    logging.info("%s: %s", folder, describe_pairs(files, folder))
     return [_example_of_pair(file, size, scale) for file, size in zip(files, sizes, strict=True)]
 
 
-def examples_of_folders(folders: Sequence[str], scale: int) -> dict[str, list[Example]]:
-    """The images of several sets by the name of their set; by the folder where two sets have one name."""
+def examples_of_folders(
+    folders: Sequence[str], scale: int, lr_folders: Sequence[str] = ()
+) -> dict[str, list[Example]]:
+    """The images of several sets by the name of their set; by the folder where two sets have one name.
+
+    Args:
+        folders: one for each set.
+        scale: the upscaling factor.
+        lr_folders: of the LR images of each set; empty where names or sizes tell.
+
+    Raises:
+        UserError: as `examples_of_folder`.
+    """
     names = [set_name(folder) for folder in folders]
     return {
-        name if names.count(name) == 1 else folder: examples_of_folder(folder, scale)
-        for name, folder in zip(names, folders, strict=True)
+        name if names.count(name) == 1 else folder: examples_of_folder(folder, scale, lr_folder)
+        for name, folder, lr_folder in zip(names, folders, lr_folders or [None] * len(folders), strict=True)
     }
 
 

@@ -150,9 +150,13 @@ def finished(workdir: Path, run: Run, sets: Collection[str]) -> dict[str, Any] |
         result = json.loads(read_regular(folder / _RESULT))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        result = None
+    if not isinstance(result, dict) or "diverged_at_step" not in result:
         raise UserError(f"{folder / _RESULT}: damaged; delete it to measure that run again") from None
-    check_workdir(folder, run.config.to_dict(), resumes=True)
+    config = run.config.to_dict()
+    config["train"]["resume_changed"] = False  # a result of another config is none of this run
+    check_workdir(folder, config, resumes=True)
     is_whole = result["diverged_at_step"] or all(name in result["scores"] for name in sets)
     return result if is_whole else None
 

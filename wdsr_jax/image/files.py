@@ -16,7 +16,9 @@ import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from wdsr_jax.errors import UserError
+from wdsr_jax.image.jpeg import MAX_SCANS, count_scans
 from wdsr_jax.image.pixels import to_uint8
+from wdsr_jax.image.plugins import open_by_plugin
 from wdsr_jax.system.files import open_regular, replacing
 
 # Without a handler, what Pillow logs of damaged files would go to stderr.
@@ -28,19 +30,13 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".a
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "PPM", "JPEG2000")
 _MAX_PIXELS = 178_956_970  # where Pillow sees an attack: 0.5 GB as RGB
 _UNREAD_FORMATS = {  # bytes from a position on: the format that they tell and what to do about it
-    (4, b"ftyphei"): "HEIC is not read; save it as JPEG or PNG",
-    (4, b"ftypmif1"): "HEIF is not read; save it as JPEG or PNG",
     (4, b"ftypcrx"): "camera raw is not read; develop it to TIFF first",
     (4, b"ftyp"): "not an image but a video",
     (0, b"FUJIFILMCCD-RAW"): "camera raw is not read; develop it to TIFF first",
     (0, b"\x76\x2f\x31\x01"): "OpenEXR is not read; save it with 8 or 16 bits, as PNG or TIFF",
     (0, b"#?RADIANCE"): "Radiance HDR is not read; save it with 8 or 16 bits, as PNG or TIFF",
-    (0, b"\xff\x0a"): "JPEG XL is not read; save it as JPEG or PNG",
-    (4, b"JXL "): "JPEG XL is not read; save it as JPEG or PNG",
     (0, b"8BPS"): "Photoshop's own format is not read; save it as PNG or TIFF",
 }
-
-open_file = open_regular  # under the name that readers of pictures know it by
 
 
 @contextmanager
@@ -56,7 +52,7 @@ def reading(name: str) -> Iterator[None]:
     try:
         # A narrow filter: where threads overlap, it may stay in place.
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")
+            warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif|pillow_jxl)\.")
             yield
     except UserError:
         raise
@@ -76,7 +72,8 @@ def open_image(file: BinaryIO, name: str) -> ImageFile.ImageFile:
         name: for messages.
 
     Raises:
-        UserError: the file is empty or of no known format; the message names it.
+        UserError: the file is empty, of no known format, of one whose plug-in is not installed, or a JPEG of
+            more than 500 scans; the message names it.
         Exception: damage, for `reading`.
     """
     file.seek(0)
@@ -86,10 +83,17 @@ def open_image(file: BinaryIO, name: str) -> ImageFile.ImageFile:
     if head[:2] in (b"II", b"MM"):
         _silence_libtiff()
     file.seek(0)
+    if count_scans(file) > MAX_SCANS:
+        raise UserError(
+            f"{name}: a JPEG of more than {MAX_SCANS} scans; such files are made to keep readers busy"
+        )
+    file.seek(0)
     try:
         image = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError:
-        raise UserError(f"{name}: {_why_not(file, head)}") from None
+        image = open_by_plugin(file, head, name, _MAX_PIXELS)
+        if image is None:
+            raise UserError(f"{name}: {_why_not(file, head)}") from None
     if image.width * image.height > _MAX_PIXELS:
         raise Image.DecompressionBombError
     if isinstance(image, TiffImagePlugin.TiffImageFile):

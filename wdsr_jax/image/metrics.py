@@ -7,6 +7,8 @@ Two protocols, by name:
 
 For pairs that do not lie on each other there is `ntire_shift`, see `alignment`.
 
+Images of uint16 and float are scaled to [0, 255] first, by their data range.
+
 The published numbers are of uint8 images: round the SR before measuring it. The bicubic rows of the papers,
 too: 33.674 / 30.405 / 28.430 dB and .9303 / .8689 / .8111 on Set5 x2 / x3 / x4 are `imresize` of the uint8
 LR, rounded after each of its passes, the luma in float64 and unrounded. Bicubic in float, never rounded,
@@ -21,6 +23,7 @@ from jaxtyping import Float64, Shaped
 _LUMA = np.array([65.481, 128.553, 24.966]) / 255  # BT.601, of R, G and B in [0, 255]
 _LUMA_OFFSET = 16.0
 _PEAK = 255.0
+_DATA_RANGES = {"uint8": 255.0, "uint16": 65535.0, "float": 1.0}  # by type, where none is given
 _EXTRA_SHAVE = {"y": 0, "ntire": 6}
 PROTOCOLS = tuple(_EXTRA_SHAVE)
 
@@ -57,41 +60,58 @@ def rgb_to_y(image: np.ndarray) -> Float64[np.ndarray, "..."]:
     return red + green + blue + _LUMA_OFFSET
 
 
-def psnr(sr: np.ndarray, hr: np.ndarray, *, scale: int | float, protocol: str = "y") -> float:
-    """Peak signal-to-noise ratio, 10 log10(255^2 / MSE).
+def psnr(
+    sr: np.ndarray,
+    hr: np.ndarray,
+    *,
+    scale: int | float,
+    protocol: str = "y",
+    data_range: int | float | None = None,
+) -> float:
+    """Peak signal-to-noise ratio, 10 log10(data_range^2 / MSE).
 
     Args:
-        sr: (H, W, 3), or (H, W) grey (R = G = B); uint8, or float in [0, 255] to measure unrounded.
-        hr: the truth, of the same shape, uint8 or float.
+        sr: (H, W, 3), or (H, W) grey (R = G = B); uint8, uint16 or float.
+        hr: the truth, of the same shape and type.
         scale: the upscaling factor r, a whole number; decides how much is shaved.
         protocol: `y` (luma, shave r) or `ntire` (RGB, shave r + 6).
+        data_range: white minus black, as in scikit-image; None: 255 for uint8, 65535 for uint16, 1 for float.
 
     Returns:
         dB; inf for equal images.
 
     Raises:
         TooSmallError: nothing is left after shaving.
-        ValueError: shapes that differ or are no image, another dtype or protocol, a scale below 1.
+        ValueError: shapes or types that differ or are no image, another protocol, a scale below 1, a data
+            range not above 0, or none given for floats far outside [0, 1].
 
     Source: Lim et al., EDSR, arXiv:1707.02921, section 4; Timofte et al., NTIRE 2018, CVPRW, section 2.
     """
-    sr, hr = _shave_pair(sr, hr, scale, protocol, smallest=1)
+    sr, hr = _shave_pair(sr, hr, scale, protocol, data_range, smallest=1)
     difference = (_luma(sr) - _luma(hr)) if protocol == "y" else np.subtract(sr, hr, dtype=np.float64)
     mse = float(np.mean(np.square(difference)))
     return math.inf if mse == 0 else 10 * math.log10(_PEAK**2 / mse)
 
 
-def ssim(sr: np.ndarray, hr: np.ndarray, *, scale: int | float, protocol: str = "y") -> float:
+def ssim(
+    sr: np.ndarray,
+    hr: np.ndarray,
+    *,
+    scale: int | float,
+    protocol: str = "y",
+    data_range: int | float | None = None,
+) -> float:
     """Mean structural similarity of the luma, whatever the protocol; the protocol decides the shave.
 
-    Gaussian window of 11x11, sigma 1.5, K1 = 0.01, K2 = 0.03, L = 255, in float64, over the positions where
-    the window lies inside the shaved image.
+    Gaussian window of 11x11, sigma 1.5, K1 = 0.01, K2 = 0.03, L = data_range, in float64, over the positions
+    where the window lies inside the shaved image.
 
     Args:
         sr: as for `psnr`.
         hr: as for `psnr`.
         scale: as for `psnr`.
         protocol: `y` (shave r) or `ntire` (shave r + 6).
+        data_range: as for `psnr`.
 
     Returns:
         In [-1, 1]; 1 for equal images.
@@ -103,7 +123,8 @@ def ssim(sr: np.ndarray, hr: np.ndarray, *, scale: int | float, protocol: str = 
     Source: Wang et al., "Image quality assessment: from error visibility to structural similarity", IEEE TIP
     13(4), 2004, equation 13, and the authors' ssim.m without its downsampling.
     """
-    sr, hr = (_luma(image) for image in _shave_pair(sr, hr, scale, protocol, smallest=_WINDOW))
+    pair = _shave_pair(sr, hr, scale, protocol, data_range, smallest=_WINDOW)
+    sr, hr = (_luma(image) for image in pair)
     height, width = (side - _WINDOW + 1 for side in sr.shape)
     total = 0.0
     for top in range(0, height, _STRIP):
@@ -149,19 +170,20 @@ def _check_dtype(image: np.ndarray) -> None:
         raise ValueError(f"image must be uint8 or float in [0, 255], got {image.dtype}")
 
 
-def _shave_pair(sr, hr, scale: int | float, protocol: str, smallest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Checks both images and cuts the protocol's border off."""
+def _shave_pair(
+    sr, hr, scale: int | float, protocol: str, data_range: int | float | None, smallest: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Checks both images, cuts the protocol's border off and scales them to [0, 255]."""
     sr, hr = np.asarray(sr), np.asarray(hr)
     if protocol not in _EXTRA_SHAVE:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
-    if scale != int(scale) or scale < 1:
+    if not math.isfinite(scale) or scale != int(scale) or scale < 1:
         raise ValueError(f"scale must be a whole number from 1 up, got {scale}")
     if sr.shape != hr.shape:
         raise ValueError(f"SR and HR must have one shape, got {sr.shape} and {hr.shape}")
     if sr.ndim not in (2, 3) or (sr.ndim == 3 and sr.shape[2] != 3):
         raise ValueError(f"images must be (H, W, 3) or (H, W), got shape {sr.shape}")
-    for image in (sr, hr):
-        _check_dtype(image)
+    factor = _PEAK / _data_range_of(sr, hr, data_range)
     shave = int(scale) + _EXTRA_SHAVE[protocol]
     height, width = sr.shape[:2]
     if min(height, width) - 2 * shave < smallest:
@@ -171,4 +193,32 @@ def _shave_pair(sr, hr, scale: int | float, protocol: str, smallest: int) -> tup
             f"(protocol {protocol}, scale {scale}) both sides must be at least {needed}"
         )
     inside = (slice(shave, height - shave), slice(shave, width - shave))
-    return sr[inside], hr[inside]
+    sr, hr = sr[inside], hr[inside]
+    # uint8 stays as it is: its scores are those of the papers to the last bit.
+    return (
+        (sr, hr)
+        if factor == 1
+        else (np.multiply(sr, factor, dtype=float), np.multiply(hr, factor, dtype=float))
+    )
+
+
+def _data_range_of(sr: np.ndarray, hr: np.ndarray, data_range: int | float | None) -> float:
+    """The data range of two images, given or that of their type; ValueError where their types differ."""
+    kinds = ["float" if np.issubdtype(image.dtype, np.floating) else str(image.dtype) for image in (sr, hr)]
+    for kind in kinds:
+        if kind not in _DATA_RANGES:
+            raise ValueError(f"images must be {', '.join(_DATA_RANGES)}, got {kind}")
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"SR and HR must be of one type, got {sr.dtype} and {hr.dtype}; convert one of them")
+    if data_range is not None:
+        if not (math.isfinite(data_range) and data_range > 0):
+            raise ValueError(f"data_range must be a number above 0, got {data_range}")
+        return float(data_range)
+    if kinds[0] == "float":
+        low, high = np.min([sr, hr], initial=0), np.max([sr, hr], initial=1)
+        if low < -1 or high > 2:
+            raise ValueError(
+                f"images of float are in [0, 1] unless data_range says otherwise, got [{low:.4g}, "
+                f"{high:.4g}]; give data_range=255, say"
+            )
+    return _DATA_RANGES[kinds[0]]

@@ -65,8 +65,11 @@ def _resize_axis(x: jax.Array, axis: int, scale: Fraction, border: str) -> jax.A
         matrix = resize_matrix(length, scale, border=border).toarray()
         moved = jnp.tensordot(jnp.asarray(matrix, x.dtype), x, (1, axis), precision=jax.lax.Precision.HIGHEST)
         return jnp.moveaxis(moved, 0, axis)
-    widths = [(before, after) if a == axis else (0, 0) for a in range(x.ndim)]
-    padded = jnp.pad(x, widths, mode=PAD_MODES[border])
+    widths = [(before, after) if a == axis else (0, 0) for a in range(x.ndim - 3, x.ndim)]
+    pad = partial(jnp.pad, pad_width=widths, mode=PAD_MODES[border])
+    for _ in range(x.ndim - 3):  # `jnp.pad` would slice the axes before, too, which may be sharded
+        pad = jax.vmap(pad)
+    padded = pad(x)
     rows = []
     for start, weights in phases:
         total = 0.0

@@ -89,8 +89,8 @@ def upscale(
         unclipped.
 
     Raises:
-        ValueError: another shape or type of image, a tile that is too small, or any for a network without a
-            radius.
+        ValueError: another shape or type of image, floats far outside [0, 1], a tile that is too small, or
+            any for a network without a radius.
         UserError: an image too large for the memory at hand, for such a network.
     """
     image = _checked(image)
@@ -217,6 +217,13 @@ def _checked(image: np.ndarray | jax.Array) -> np.ndarray:
         raise ValueError(f"image must be uint8, uint16 or float, not {image.dtype}")
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise ValueError(f"image must be (H, W, 3) and not empty, not {image.shape}")
+    if image.dtype.kind != "u":
+        low, high = float(image.min()), float(image.max())
+        if low < -1 or high > 2:  # a little outside is what a network's own output is
+            raise ValueError(
+                f"an image of float must be in [0, 1], not in [{low:.4g}, {high:.4g}]; divide it by its "
+                "white, such as 255, or give it as uint8 or uint16"
+            )
     return image
 
 

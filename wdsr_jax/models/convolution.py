@@ -76,7 +76,9 @@ def _backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
         return kernel_gradient(x, dy, size)
 
     (dx,) = jax.linear_transpose(lambda x: convolve(x, kernel), x)(dy)
-    fastest = swapped if inputs > outputs and size > 1 else plain
+    # In a mesh of explicit axes JAX finds the sharding of its own gradient alone.
+    is_sharded = any(jax.typeof(x).sharding.spec)
+    fastest = swapped if inputs > outputs and size > 1 and not is_sharded else plain
     return dx, jax.lax.platform_dependent(x, dy, cpu=fastest, default=plain)
 
 

@@ -4,6 +4,7 @@ import functools
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
@@ -12,7 +13,7 @@ from jaxtyping import Float, Shaped
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.batch_norm import BatchNorm
 from wdsr_jax.models.convolution import AnyArray, Convolution, convolve
-from wdsr_jax.models.layers import Conv, ModuleDef, check_float, shift_mean
+from wdsr_jax.models.layers import Conv, ModuleDef, check_lr, shift_mean
 from wdsr_jax.models.resampling import StridedConv, TransposedConv
 
 _REDUCTION = 16  # of channel attention
@@ -127,7 +128,7 @@ class EDRN(nn.Module):
 
     @nn.compact
     def __call__(self, lr: Shaped[AnyArray, "b h w 3"]) -> Float[Array, "b h w 3"]:
-        check_float(lr)
+        check_lr(lr)
         shared: dict[str, Any] = dict(norm=self.norm, dtype=self.dtype, convolve=self.convolve)
         conv = functools.partial(Conv, **shared)
 
@@ -142,7 +143,8 @@ class EDRN(nn.Module):
         _, height, width, _ = lr.shape
         # Written so that JAX sees multiples of 4 where sizes are symbols, as in export.
         below, right = (4 * ((side + 3) // 4) - side for side in (height, width))
-        x = jnp.pad(lr, ((0, 0), (0, below), (0, right), (0, 0)), mode="edge")
+        # `jnp.pad` of the whole batch would slice its first axis, too, which may be sharded.
+        x = jax.vmap(lambda image: jnp.pad(image, ((0, below), (0, right), (0, 0)), mode="edge"))(lr)
         x = shift_mean(x, self.mean, -1)  # (B, H', W', 3), multiples of 4
         x = conv(self.filters, 3, name="head")(x)
         skips = []

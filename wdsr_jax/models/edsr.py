@@ -17,7 +17,7 @@ from wdsr_jax.models.layers import (
     InitialG,
     ModuleDef,
     Norm,
-    check_float,
+    check_lr,
     initial_g,
     pixel_shuffle,
     shift_mean,
@@ -101,7 +101,7 @@ class EDSR(nn.Module):
 
     @nn.compact
     def __call__(self, lr: Shaped[AnyArray, "b h w 3"]) -> Float[Array, "b {self.scale}*h {self.scale}*w 3"]:
-        check_float(lr)
+        check_lr(lr)
         g, g_first, g_last = initial_g(self.g_init, self.blocks)
         shared: dict[str, Any] = dict(
             g_init=g, dtype=self.dtype, axis_name=self.axis_name, convolve=self.convolve

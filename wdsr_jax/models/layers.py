@@ -37,9 +37,11 @@ def normalise(
         scale: g, float32.
 
     Returns:
-        w; the norm is taken over all axes but the output channel.
+        w; the norm is taken over all axes but the output channel. A filter of zeros stays one, and its
+        gradient is that of w = g v.
     """
-    norm = jnp.sqrt(jnp.sum(jnp.square(kernel), axis=(0, 1, 2)))  # (C_out,)
+    squares = jnp.sum(jnp.square(kernel), axis=(0, 1, 2))  # (C_out,)
+    norm = jnp.sqrt(jnp.where(squares > 0, squares, 1))
     return jnp.multiply(kernel, (scale / norm)[None, None, None, :])
 
 
@@ -117,6 +119,8 @@ def pixel_shuffle(x: Float[AnyArray, "b h w c"], scale: int) -> Float[Array, "b 
     b, h, w, c = x.shape
     y = jnp.reshape(x, (b, h, w, scale, scale, c // scale**2))  # (B, H, W, i, j, C)
     y = y.transpose(0, 1, 3, 2, 4, 5)  # (B, H, i, W, j, C)
+    # In two steps: where both pairs of axes merge at once, JAX does not find the sharding in a mesh.
+    y = y.reshape(b, h * scale, w, scale, c // scale**2)  # (B, H*scale, W, j, C)
     return y.reshape(b, h * scale, w * scale, c // scale**2)  # (B, H*scale, W*scale, C)
 
 
@@ -144,8 +148,19 @@ def initial_g(g_init: GInit, blocks: int) -> tuple[InitialG, InitialG, InitialG]
     return initial[g_init]
 
 
-def check_float(lr: Shaped[AnyArray, "b h w 3"]) -> None:
-    """Raises TypeError where lr is not float: the mean as an integer would silently be 0."""
+def check_lr(lr: Shaped[AnyArray, "..."]) -> None:
+    """Refuses an input that no network takes.
+
+    Args:
+        lr: should be float (B, H, W, 3).
+
+    Raises:
+        TypeError: it is not float; the mean as an integer would silently be 0.
+        ValueError: it has another shape.
+    """
+    if lr.ndim != 4 or lr.shape[-1] != 3:
+        hint = "; a single image needs an axis before: lr[None]" if lr.ndim == 3 else ""
+        raise ValueError(f"lr must be (B, H, W, 3), not {lr.shape}{hint}")
     if not jnp.issubdtype(lr.dtype, jnp.floating):
         raise TypeError(f"lr must be float in [0, 1], not {lr.dtype}")
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 
 from wdsr_jax.models.convolution import AnyArray, Convolution, convolve
 from wdsr_jax.models.edsr import BlockE
-from wdsr_jax.models.layers import Conv, check_float, pixel_shuffle
+from wdsr_jax.models.layers import Conv, check_lr, pixel_shuffle
 from wdsr_jax.models.resampling import Bilinear, upsampler_reach, upscale_factors
 
 _SLOPE = 0.1  # of the leaky ReLUs
@@ -51,7 +51,7 @@ class MSRResNet(nn.Module):
 
     @nn.compact
     def __call__(self, lr: Shaped[AnyArray, "b h w 3"]) -> Float[Array, "b {self.scale}*h {self.scale}*w 3"]:
-        check_float(lr)
+        check_lr(lr)
         conv = functools.partial(Conv, norm="none", dtype=self.dtype, convolve=self.convolve)
         x = nn.leaky_relu(conv(self.filters, 3, name="head")(lr), _SLOPE)  # (B, H, W, filters)
         for i in range(self.blocks):

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Shaped
 
 from wdsr_jax.models.convolution import AnyArray, Convolution, convolve
-from wdsr_jax.models.layers import Conv, ModuleDef, check_float, pixel_shuffle
+from wdsr_jax.models.layers import Conv, ModuleDef, check_lr, pixel_shuffle
 from wdsr_jax.models.resampling import upsampler_reach, upscale_factors
 
 
@@ -80,7 +80,7 @@ class RDN(nn.Module):
 
     @nn.compact
     def __call__(self, lr: Shaped[AnyArray, "b h w 3"]) -> Float[Array, "b {self.scale}*h {self.scale}*w 3"]:
-        check_float(lr)
+        check_lr(lr)
         conv = functools.partial(Conv, norm="none", dtype=self.dtype, convolve=self.convolve)
         first = conv(self.filters, 3, name="shallow_0")(lr)  # (B, H, W, G0)
         x = conv(self.filters, 3, name="shallow_1")(first)

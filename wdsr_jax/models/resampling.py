@@ -1,5 +1,7 @@
 """Layers that change the resolution, and how far upsamplers see."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -87,8 +89,10 @@ class Bilinear(Bicubic):
     @nn.compact
     def __call__(self, x: Float[AnyArray, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
         for axis in (1, 2):
-            widths = [(1, 1) if a == axis else (0, 0) for a in range(4)]
-            length, padded = x.shape[axis], jnp.pad(x, widths, mode="edge")
+            widths = [(1, 1) if a == axis else (0, 0) for a in range(1, 4)]
+            # `jnp.pad` of the whole batch would slice its first axis, too, which may be sharded.
+            pad = functools.partial(jnp.pad, pad_width=widths, mode="edge")
+            length, padded = x.shape[axis], jax.vmap(pad)(x)
             phases = []
             for i in range(self.scale):
                 place = (i + 0.5) / self.scale + 0.5  # in `padded`, of the first output pixel of the phase

@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.convolution import AnyArray, Convolution, convolve
-from wdsr_jax.models.layers import Conv, check_float
+from wdsr_jax.models.layers import Conv, check_lr
 from wdsr_jax.models.resampling import Bicubic
 
 # Weights of R, G and B, and offset, of a luma in [0, 1]; and what a change of it changes in R, G and B.
@@ -66,7 +66,7 @@ class SRCNN(nn.Module):
 
     @nn.compact
     def __call__(self, lr: Shaped[AnyArray, "b h w 3"]) -> Float[Array, "b {self.scale}*h {self.scale}*w 3"]:
-        check_float(lr)
+        check_lr(lr)
         conv = functools.partial(Conv, norm="none", kernel_init=nn.initializers.normal(1e-3))
         conv = functools.partial(conv, dtype=self.dtype, convolve=self.convolve)
 

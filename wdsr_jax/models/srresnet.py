@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Shaped
 
 from wdsr_jax.models.convolution import AnyArray, Convolution, convolve
-from wdsr_jax.models.layers import Conv, ModuleDef, Norm, PReLU, check_float, pixel_shuffle
+from wdsr_jax.models.layers import Conv, ModuleDef, Norm, PReLU, check_lr, pixel_shuffle
 from wdsr_jax.models.resampling import upsampler_reach, upscale_factors
 
 
@@ -74,7 +74,7 @@ class SRResNet(nn.Module):
 
     @nn.compact
     def __call__(self, lr: Shaped[AnyArray, "b h w 3"]) -> Float[Array, "b {self.scale}*h {self.scale}*w 3"]:
-        check_float(lr)
+        check_lr(lr)
         shared: dict[str, Any] = dict(dtype=self.dtype, axis_name=self.axis_name, convolve=self.convolve)
         inner = functools.partial(Conv, norm=self.norm, **shared)
         outer = functools.partial(inner, norm="none" if self.norm == "batch" else self.norm)

@@ -18,7 +18,7 @@ from wdsr_jax.models.layers import (
     InitialG,
     ModuleDef,
     Norm,
-    check_float,
+    check_lr,
     initial_g,
     pixel_shuffle,
     shift_mean,
@@ -137,7 +137,7 @@ class WDSR(nn.Module):
 
     @nn.compact
     def __call__(self, lr: Shaped[AnyArray, "b h w 3"]) -> Float[Array, "b {self.scale}*h {self.scale}*w 3"]:
-        check_float(lr)
+        check_lr(lr)
         g, g_first, g_last = initial_g(self.g_init, self.blocks)
         conv = functools.partial(Conv, dtype=self.dtype, axis_name=self.axis_name, convolve=self.convolve)
         outer = functools.partial(conv, norm="none" if self.norm == "batch" else self.norm, g_init=g)

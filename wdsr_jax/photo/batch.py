@@ -20,7 +20,15 @@ from wdsr_jax.photo.jobs import Job, Plan
 from wdsr_jax.photo.network import choose_network, load_network
 from wdsr_jax.photo.photos import Photo, encode_photo, read_photo, write_photo
 from wdsr_jax.photo.record import add_to_record
-from wdsr_jax.photo.report import Lost, paced, report_end, report_plan, with_megapixels
+from wdsr_jax.photo.report import (
+    Lost,
+    OnPixels,
+    paced,
+    report_end,
+    report_losses,
+    report_plan,
+    with_megapixels,
+)
 from wdsr_jax.photo.sizes import target_size
 from wdsr_jax.photo.upscaling import bytes_needed, upscale_photo
 from wdsr_jax.system.compilation import enable_compilation_cache
@@ -29,8 +37,6 @@ from wdsr_jax.system.files import path_errors
 from wdsr_jax.system.memory import host_memory
 from wdsr_jax.video.formats import is_video
 from wdsr_jax.video.transcode import upscale_video
-
-OnPixels = Callable[[float], Any]  # called with the count of LR pixels that are done
 
 
 def upscale_files(plan: Plan, args: argparse.Namespace) -> int:
@@ -106,12 +112,15 @@ def upscale_stream(args: argparse.Namespace) -> None:
     height, width, _ = photo.pixels.shape
     job = Job(Path(source), Path(target), (height, width), entry={})
     with Progress(height * width / 1e6, "MP", source, digits=2) as bar:
-        upscaled = _upscaled(photo, job, args, paced(bar))
+        upscaled = upscale_by_arguments(photo, job, args, paced(bar))
     if to_stdout:
         output_format = format_of(target)
-        encode_photo(sys.stdout.buffer, upscaled, format=output_format, quality=args.quality, name="stdout")
+        lost = encode_photo(
+            sys.stdout.buffer, upscaled, format=output_format, quality=args.quality, name="stdout"
+        )
     else:
-        write_photo(target, upscaled, quality=args.quality)
+        lost = write_photo(target, upscaled, quality=args.quality)
+    report_losses({loss: [job.source] for loss in (*photo.lost, *lost)})
 
 
 def _upscale_photo(
@@ -122,7 +131,7 @@ def _upscale_photo(
     compare: Callable[..., None] | None,
 ) -> tuple[str, ...]:
     photo = read_photo(job.source)
-    upscaled = _upscaled(photo, job, args, on_pixels, tilings)
+    upscaled = upscale_by_arguments(photo, job, args, on_pixels, tilings)
     lost = write_photo(job.target, upscaled, quality=args.quality)
     if compare:
         pixels = (_rgb_of_8_bits(image.pixels) for image in (photo, upscaled))
@@ -137,12 +146,12 @@ def _rgb_of_8_bits(pixels: np.ndarray) -> np.ndarray:
 
 def _upscale_video(job: Job, args: argparse.Namespace) -> tuple[str, ...]:
     def upscale_frame(frame: np.ndarray) -> np.ndarray:
-        return _upscaled(Photo(frame), job, args).pixels
+        return upscale_by_arguments(Photo(frame), job, args).pixels
 
     return upscale_video(job.source, job.target, upscale_frame, quality=args.quality)
 
 
-def _upscaled(
+def upscale_by_arguments(
     photo: Photo,
     job: Job,
     args: argparse.Namespace,
@@ -150,6 +159,13 @@ def _upscaled(
     tilings: Callable[[Any], list[Tiling] | None] = lambda module: None,
 ) -> Photo:
     """One photograph, or one frame of a video, by the arguments of the command.
+
+    Args:
+        photo: what is upscaled.
+        job: its `source` is for messages; the ending of its `target` names the format.
+        args: see `command.parse_arguments`.
+        on_pixels: is called with the count of LR pixels done since the last call.
+        tilings: the tilings that a network may use; None where it chooses them by itself.
 
     Raises:
         UserError: the result is too large for its format or for the memory, or an option does not fit.

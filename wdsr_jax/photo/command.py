@@ -4,7 +4,6 @@ What upscales is in `batch`. It is imported after the arguments have been checke
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from wdsr_jax.system.console import ArgumentParser, exit_on_signals, run_command
 from wdsr_jax.video.formats import VIDEO_FORMATS
 from wdsr_jax.weights.files import find_weights
 
+_LARGEST = 10**9  # of numbers: more pixels than any format holds
 DEFAULT_SCALE = 4  # the largest that shipped weights have
 _DESCRIPTION = "Upscales photographs and videos."
 _EXAMPLES = """examples:
@@ -24,7 +24,9 @@ _EXAMPLES = """examples:
   python -m wdsr_jax.upscale photo.jpg --out=large.png
   python -m wdsr_jax.upscale photos/ --out=big/ --width=3840 --format=webp
   python -m wdsr_jax.upscale clip.mp4 --out=big.mp4 --scale=2
+  python -m wdsr_jax.upscale --serve                            a page on which photographs are dropped
 """
+_NOT_SERVED = ("out", "width", "height", "megapixels", "name", "overwrite", "compare")
 
 
 def run() -> None:
@@ -42,6 +44,11 @@ def main() -> int:
     args = parse_arguments(sys.argv[1:])
     if args.model:
         find_weights(args.model)  # here, before JAX is imported
+    if args.serve is not None:
+        from wdsr_jax.photo.serve import serve
+
+        serve(args)
+        return 0
     if "-" in args.inputs or args.out == "-":
         return _through_pipes(args)
     from wdsr_jax.photo.jobs import find_jobs
@@ -72,7 +79,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     Raises:
         UserError: a mistake in it.
     """
-    args = _parser().parse_args(arguments)
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    if args.serve is not None:
+        _check_serve(args)
+    elif not args.inputs:
+        parser.error("the following arguments are required: IN")
     sizes = [args.scale, args.width or args.height, args.megapixels]
     if sum(size is not None for size in sizes) > 1:
         raise UserError("give the size as one of --scale, --megapixels, and --width and/or --height")
@@ -92,6 +104,19 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     return args
 
 
+def _check_serve(args: argparse.Namespace) -> None:
+    """Refuses what a page has no use for."""
+    if args.inputs:
+        raise UserError(f"--serve opens a page to drop photographs on: leave out {args.inputs[0]}")
+    for name in _NOT_SERVED:
+        if getattr(args, name):
+            raise UserError(f"--serve does without --{name}: the page asks for what it needs")
+    if args.format in VIDEO_FORMATS:
+        raise UserError(f"--format={args.format}: the page of --serve is for photographs")
+    if args.serve > 65535:
+        raise UserError(f"--serve={args.serve}: a port is at most 65535")
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m wdsr_jax.upscale",
@@ -99,9 +124,11 @@ def _parser() -> ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", nargs="+", metavar="IN", help="file, folder, glob, or - for stdin")
+    parser.add_argument("inputs", nargs="*", metavar="IN", help="file, folder, glob, or - for stdin")
     out = "folder, file for a single input, or - for stdout (default: beside the input)"
     parser.add_argument("-o", "--out", help=out)
+    page = "page on this machine to drop photographs on (port: 8642 or the next free one)"
+    parser.add_argument("--serve", nargs="?", type=_positive(int), const=0, metavar="PORT", help=page)
     size = parser.add_argument_group("size (one of; --width and --height may be combined)")
     factor = f"factor of both sides, such as 2 or 2.5 (default: {DEFAULT_SCALE})"
     size.add_argument("-s", "--scale", type=_positive(float), help=factor)
@@ -137,12 +164,13 @@ def _parser() -> ArgumentParser:
 
 
 def _positive(number: type[int] | type[float]) -> Callable[[str], float]:
-    """A parser of numbers above 0, for argparse."""
+    """A parser of numbers above 0 and up to `_LARGEST`, for argparse."""
 
     def parse(text: str) -> float:
         value = number(text)
-        if not (math.isfinite(value) and value > 0):
-            raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+        if not 0 < value <= _LARGEST:
+            above = "a number above 0" if not value > 0 else f"at most {_LARGEST:,}"
+            raise argparse.ArgumentTypeError(f"{text} is not {above}")
         return value
 
     parse.__name__ = {int: "whole number", float: "number"}[number]

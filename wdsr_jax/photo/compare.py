@@ -49,8 +49,7 @@ def comparison_page(path: str | os.PathLike, method: str = "WDSR") -> Iterator[C
     Raises:
         UserError: the folder is missing, read-only or full, or `path` is a folder.
     """
-    template = resources.files("wdsr_jax.photo").joinpath("compare.html").read_text(encoding="utf-8")
-    head, figure, tail = template.split(_MARKER)
+    head, figure, tail = read_page("compare.html").split(_MARKER)
     page, left_out = None, 0
     with ExitStack() as stack:
 
@@ -76,11 +75,20 @@ def comparison_page(path: str | os.PathLike, method: str = "WDSR") -> Iterator[C
             stack.close()
 
 
+def read_page(name: str) -> str:
+    """A page of this package, `NAME.html`, with the style and the script of the divider in their places."""
+    folder = resources.files("wdsr_jax.photo")
+    page = folder.joinpath(name).read_text(encoding="utf-8")
+    for part in ("slider.css", "slider.js"):
+        page = page.replace(f"/* {part} */\n", folder.joinpath(part).read_text(encoding="utf-8"))
+    return page
+
+
 def _fields(
     name: str, lr: np.ndarray, sr: np.ndarray, method: str, icc_profile: bytes | None
 ) -> dict[str, str | float]:
     """The values of the fields of the template, escaped."""
-    lr_part, sr_part = _centre(lr.shape, sr.shape)
+    lr_part, sr_part = shown_parts(lr.shape, sr.shape)
     top, bottom, left, right = (
         edge * small / large  # edges of the part of SR, in pixels of LR
         for part, small, large in zip(sr_part, lr.shape, sr.shape, strict=False)
@@ -107,8 +115,15 @@ def _fields(
     }
 
 
-def _centre(lr_shape: tuple[int, ...], sr_shape: tuple[int, ...]) -> tuple[tuple[slice, slice], ...]:
-    """The rows and columns that are shown, of LR and of SR: whole LR pixels, of SR the nearest to them."""
+def shown_parts(lr_shape: tuple[int, ...], sr_shape: tuple[int, ...]) -> tuple[tuple[slice, slice], ...]:
+    """The rows and columns that are shown, of LR and of SR: whole LR pixels, of SR the nearest to them.
+
+    They are all, or the centre of images of more than `MOST_PIXELS`.
+
+    Args:
+        lr_shape: (H, W, ...).
+        sr_shape: (H', W', ...).
+    """
     pixels = max(lr_shape[0] * lr_shape[1], sr_shape[0] * sr_shape[1])
     share = min(1.0, math.sqrt(MOST_PIXELS / pixels))
     lr_part, sr_part = [], []

@@ -29,6 +29,8 @@ def read_channels(
     Raises:
         UserError: the pixels are no unsigned integers of up to 16 bits.
     """
+    if image.format == "HEIF" and (bits := image.info.get("bit_depth", 8)) > 8:
+        return _read_deep_heif(reopen, bits)
     mode = image.mode
     raw_mode = _raw_mode(image)
     if mode == "F":
@@ -114,6 +116,19 @@ def _read_16_bits(
             colours = row[:, :3] * (65535 / np.maximum(alpha, 1))
             row[:, :3] = np.minimum(colours + 0.5, 65535)
     return pixels
+
+
+def _read_deep_heif(reopen: Callable[[], ImageFile.ImageFile], bits: int) -> np.ndarray:
+    """Loads a HEIF of 10 or 12 bits, of which Pillow keeps the upper 8, as (H, W, C) uint16."""
+    import pillow_heif
+
+    with reopen() as image:
+        assert image.fp is not None  # it is None only once the pixels are loaded
+        image.fp.seek(0)
+        file = pillow_heif.open_heif(image.fp, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+        pixels = np.asarray(file)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)  # (H, W, C)
+    return pixels << 16 - bits | pixels >> 2 * bits - 16
 
 
 def read_planar_channels(files: Sequence[BinaryIO], ifd: Ifd, name: str) -> np.ndarray:

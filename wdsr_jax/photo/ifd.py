@@ -9,6 +9,8 @@ Sources: TIFF Revision 6.0 (Adobe 1992), section 2; BigTIFF as in libtiff; Exif 
 
 import enum
 import struct
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import BinaryIO, NamedTuple, TypeAlias
 
 
@@ -45,13 +47,25 @@ class Tag(enum.IntEnum):
     EXTRA_SAMPLES = 0x0152
     SAMPLE_FORMAT = 0x0153
     XMP = 0x02BC
+    RELATED_IMAGE_WIDTH = 0x1001
+    RELATED_IMAGE_LENGTH = 0x1002
     RATING = 0x4746
     RATING_PERCENT = 0x4749
     COPYRIGHT = 0x8298
+    MODEL_PIXEL_SCALE = 0x830E
     IPTC = 0x83BB
+    MODEL_TIE_POINT = 0x8482
+    MODEL_TRANSFORMATION = 0x85D8
     EXIF_IFD = 0x8769
     ICC_PROFILE = 0x8773
+    GEO_KEY_DIRECTORY = 0x87AF
+    GEO_DOUBLE_PARAMS = 0x87B0
+    GEO_ASCII_PARAMS = 0x87B1
     GPS_IFD = 0x8825
+    TIFF_EP_FOCAL_PLANE_X_RESOLUTION = 0x920E
+    TIFF_EP_FOCAL_PLANE_Y_RESOLUTION = 0x920F
+    SUBJECT_AREA = 0x9214
+    IMAGE_SOURCE_DATA = 0x935C
     XP_TITLE = 0x9C9B
     XP_COMMENT = 0x9C9C
     XP_AUTHOR = 0x9C9D
@@ -60,7 +74,14 @@ class Tag(enum.IntEnum):
     PIXEL_X_DIMENSION = 0xA002
     PIXEL_Y_DIMENSION = 0xA003
     INTEROPERABILITY_IFD = 0xA005
+    FOCAL_PLANE_X_RESOLUTION = 0xA20E
+    FOCAL_PLANE_Y_RESOLUTION = 0xA20F
+    SUBJECT_LOCATION = 0xA214
+    GDAL_METADATA = 0xA480
+    GDAL_NODATA = 0xA481
     DNG_VERSION = 0xC612
+    RPC_COEFFICIENT = 0xC69C
+    IMAGEJ_METADATA = 0xC697
 
 
 class Type(enum.IntEnum):
@@ -91,13 +112,18 @@ TYPE_BYTES: dict[int, int] = {
     **dict.fromkeys((Type.LONG, Type.SLONG, Type.FLOAT, Type.IFD), 4),
     **dict.fromkeys((Type.RATIONAL, Type.SRATIONAL, Type.DOUBLE, Type.LONG8, Type.SLONG8, Type.IFD8), 8),
 }
-_LETTERS: dict[int, str] = {  # struct's, of unsigned integers; a RATIONAL is two
+_UNSIGNED: dict[int, str] = {  # letters of struct; a RATIONAL is two
     Type.BYTE: "B",
     Type.SHORT: "H",
     Type.LONG: "I",
     Type.RATIONAL: "I",
     Type.LONG8: "Q",
 }
+_LETTERS: dict[int, str] = _UNSIGNED | {
+    **{Type.SBYTE: "b", Type.SSHORT: "h", Type.SLONG: "i", Type.SRATIONAL: "i", Type.SLONG8: "q"},
+    **{Type.FLOAT: "f", Type.DOUBLE: "d"},
+}
+_RATIONALS = (Type.RATIONAL, Type.SRATIONAL)
 
 # Tags whose value is the position of a directory, by the tag that led to the directory they are in; None is
 # the first directory.
@@ -107,8 +133,10 @@ SUB_IFDS: dict[int | None, tuple[Tag, ...]] = {
     Tag.GPS_IFD: (),
     Tag.INTEROPERABILITY_IFD: (),
 }
-_MAX_ENTRIES = 4096  # of a directory that is read with its values; more is damage, or an attack
-_MAX_BYTES = 2**26  # of the values of a directory; more is damage, or an attack
+MAX_ENTRIES = 4096  # of a directory and those below it; more is damage, or an attack
+_MAX_BYTES = 2**26  # of their values; more is damage, or an attack
+_MAX_ENTRIES_COUNTED = 2**17  # of the directories that are looked through; more is an attack
+_NOT_READ = (Tag.IMAGE_SOURCE_DATA,)  # Photoshop's layers: whether there are any is enough
 _MAX_OFFSET = 2**63  # no file is longer
 
 
@@ -140,7 +168,7 @@ class Layout(NamedTuple):
 
     def pack(self, kind: Type, *values: int) -> bytes:
         """Unsigned integers as values of a tag; a RATIONAL is a numerator and a denominator."""
-        return struct.pack(f"{self.order}{len(values)}{_LETTERS[kind]}", *values)
+        return struct.pack(f"{self.order}{len(values)}{_UNSIGNED[kind]}", *values)
 
 
 MARKS = {
@@ -207,18 +235,20 @@ class Ifd(NamedTuple):
         page: its number in the chain, from 0.
         layout: of the file.
         tags: what it holds.
+        incomplete: whether something in it or below it was left out as damaged.
     """
 
     page: int
     layout: Layout
     tags: Tags
+    incomplete: bool = False
 
     def number(self, tag: int, default: int) -> int:
         """The first number of a tag of unsigned integers; the default where there is no such tag."""
         value = self.tags.get(tag)
-        if not isinstance(value, Value) or value.kind == Type.RATIONAL or value.kind not in _LETTERS:
+        if not isinstance(value, Value) or value.kind == Type.RATIONAL or value.kind not in _UNSIGNED:
             return default
-        return struct.unpack_from(self.layout.order + _LETTERS[value.kind], value.data)[0]
+        return struct.unpack_from(self.layout.order + _UNSIGNED[value.kind], value.data)[0]
 
     def bytes_of(self, tag: int) -> bytes:
         """The bytes of a tag's value; empty where there is no such tag."""
@@ -257,7 +287,7 @@ def read_table(
     start: int,
     *,
     only: tuple[int, ...] = (),
-    max_entries: int = _MAX_ENTRIES,
+    max_entries: int = MAX_ENTRIES,
 ) -> Table:
     """The entries of the directory at `start`, without the values that lie elsewhere.
 
@@ -285,12 +315,72 @@ def read_table(
     return Table(count, entries, first + count * form.size)
 
 
+def bytes_of_values(
+    file: BinaryIO, layout: Layout, start: int, length: int, max_entries: int = _MAX_ENTRIES_COUNTED
+) -> int:
+    """The bytes that it would take to read all values of the directory at `start` and of those below it.
+
+    In a file that is whole they are fewer than its bytes. Values may share their place, so that a small file
+    can ask for any number.
+
+    Args:
+        file: a TIFF file or an EXIF block.
+        layout: of the file.
+        start: position in the file.
+        length: of the file.
+        max_entries: of the directories; where there are more, the result is above any limit.
+    """
+    total, entries, seen = 0, 0, {start}
+    todo: list[tuple[int | None, int]] = [(None, start)]
+    while todo:
+        parent_tag, start = todo.pop()
+        try:
+            left = max_entries - entries
+            table = read_table(file, layout, min(start, 2**62), max_entries=left + 1)
+        except struct.error:
+            continue
+        entries += len(table.entries)
+        if entries > max_entries:
+            return 2**62
+        for entry in table.entries:
+            size = TYPE_BYTES.get(entry.kind, 0) * entry.length
+            total += size if size <= length else 0  # else it lies outside
+            if entry.tag in SUB_IFDS[parent_tag] and entry.offset not in seen:
+                seen.add(entry.offset)
+                todo.append((entry.tag, entry.offset))
+    return total
+
+
+class Limits:
+    """What may still be read of a directory and of those below it.
+
+    Attributes:
+        entries: how many.
+        bytes: of their values.
+        seen: positions of the directories that were read; none is read twice.
+        exceeded: whether something was left out for it.
+    """
+
+    def __init__(self) -> None:
+        self.entries = MAX_ENTRIES
+        self.bytes = _MAX_BYTES
+        self.seen: set[int] = set()
+        self.exceeded = False
+
+
 def read_tags(
-    file: BinaryIO, layout: Layout, start: int, *, parent_tag: int | None = None, only: tuple[int, ...] = ()
+    file: BinaryIO,
+    layout: Layout,
+    start: int,
+    *,
+    parent_tag: int | None = None,
+    only: tuple[int, ...] = (),
+    limits: Limits | None = None,
 ) -> Tags:
     """The tags of the directory at `start`, and of the Exif, GPS and interoperability directories below it.
 
-    Values that lie outside of the file are left out, and those after the first 64 MB.
+    Values that lie outside of the file are left out, and what is beyond the limits: of all these directories
+    4,096 entries and 64 MB of values.
 
     Args:
         file: a TIFF file or an EXIF block.
@@ -298,29 +388,85 @@ def read_tags(
         start: position in the file.
         parent_tag: the tag that led to the directory; None for the first.
         only: the tags to read; empty: all.
+        limits: is brought up to date.
 
     Raises:
         struct.error: there is no directory.
     """
+    limits = limits or Limits()
+    limits.seen.add(start)
     tags: Tags = {}
-    bytes_left = _MAX_BYTES
-    for entry in read_table(file, layout, start, only=only).entries:
+    below: list[Entry] = []
+    table = read_table(file, layout, start, only=only, max_entries=limits.entries)
+    limits.entries -= min(table.length, limits.entries)
+    limits.exceeded |= len(table.entries) < table.length and not only
+    for entry in table.entries:
         size = TYPE_BYTES.get(entry.kind, 0) * entry.length
         offset = entry.offset if entry.offset < _MAX_OFFSET else 0
         if entry.tag in SUB_IFDS[parent_tag]:
-            try:
-                tags[entry.tag] = read_tags(file, layout, offset, parent_tag=entry.tag)
-            except struct.error:
-                continue
+            below.append(entry._replace(offset=offset))
         elif 0 < size <= len(entry.field):
             tags[entry.tag] = Value(entry.kind, entry.field[:size])
-        elif len(entry.field) < size <= bytes_left:
-            bytes_left -= size
+        elif size and entry.tag in _NOT_READ:
+            tags[entry.tag] = Value(entry.kind, b"")
+        elif size > limits.bytes:
+            limits.exceeded = True
+        elif size > len(entry.field):
+            limits.bytes -= size
             file.seek(offset)
             data = file.read(size)
             if len(data) == size:
                 tags[entry.tag] = Value(entry.kind, data)
+    for entry in below:
+        if entry.offset in limits.seen or not limits.entries:
+            limits.exceeded = True
+            continue
+        try:
+            tags[entry.tag] = read_tags(file, layout, entry.offset, parent_tag=entry.tag, limits=limits)
+        except struct.error:
+            continue
     return tags
+
+
+def unpack_numbers(value: Value, order: str) -> list[int | float | Fraction] | None:
+    """The numbers of a value; None where it is text, of no known type or a fraction with the denominator 0.
+
+    Args:
+        value: of a tag.
+        order: byte order, "<" or ">".
+    """
+    letter, size = _LETTERS.get(value.kind), TYPE_BYTES.get(value.kind, 1)
+    if letter is None:
+        return None
+    parts = 2 if value.kind in _RATIONALS else 1
+    numbers = struct.unpack(f"{order}{parts * (len(value.data) // size)}{letter}", value.data)
+    if parts == 1:
+        return list(numbers)
+    pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
+    return [Fraction(*pair) for pair in pairs] if all(below for _, below in pairs) else None
+
+
+def pack_numbers(kind: int, numbers: Iterable[int | float | Fraction], order: str) -> bytes | None:
+    """`unpack_numbers` undone; whole numbers are rounded. None where one does not fit the type."""
+    packed: Sequence[int | float]
+    if kind in _RATIONALS:
+        packed = [part for number in numbers for part in _as_fraction(Fraction(number))]
+    elif kind in (Type.FLOAT, Type.DOUBLE):
+        packed = [float(number) for number in numbers]
+    else:
+        packed = [round(number) for number in numbers]
+    try:
+        return struct.pack(f"{order}{len(packed)}{_LETTERS[kind]}", *packed)
+    except struct.error:
+        return None
+
+
+def _as_fraction(number: Fraction) -> tuple[int, int]:
+    """Numerator and denominator of 31 bits, so far as the number has 31 bits before the point."""
+    largest = 2**31 - 1
+    if max(abs(number.numerator), number.denominator) > largest:
+        number = number.limit_denominator(max(1, int(largest / max(1, abs(number) + 1))))
+    return number.numerator, number.denominator
 
 
 def pack_tags(tags: Tags, layout: Layout, start: int) -> bytes:

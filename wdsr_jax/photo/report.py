@@ -78,6 +78,12 @@ def _faster(seconds: float) -> str:
     return "; a smaller network (--model), smaller pictures or a GPU would be faster"
 
 
+def report_losses(lost: Lost) -> None:
+    """Says what results do not keep: a line for each kind of loss."""
+    for loss, sources in lost.items():
+        logging.warning("not kept: %s (%d: %s)", loss, len(sources), some_names(sources))
+
+
 def report_end(plan: Plan, failed: list[Path], lost: Lost, out: str | None) -> int:
     """Says at the end what was done, what was lost and left out, and what failed.
 
@@ -93,8 +99,7 @@ def report_end(plan: Plan, failed: list[Path], lost: Lost, out: str | None) -> i
     count = len(plan.failures) + len(plan.jobs) - len(failed)
     where = out or some_names(_places(plan.jobs))
     logging.info("%d enlarged%s", count, f", into {where}" if where else "")
-    for loss, sources in lost.items():
-        logging.warning("not kept: %s (%d: %s)", loss, len(sources), some_names(sources))
+    report_losses(lost)
     unread = [(kind, paths) for (kind, is_picture), paths in plan.left_out.items() if is_picture]
     others = [(kind, paths) for (kind, is_picture), paths in plan.left_out.items() if not is_picture]
     for kind, paths in unread:

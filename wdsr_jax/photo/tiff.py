@@ -10,6 +10,7 @@ libtiff.
 import io
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import BinaryIO
 
 import numpy as np
@@ -17,16 +18,21 @@ import numpy as np
 from wdsr_jax.photo.ifd import (
     Ifd,
     Layout,
+    Limits,
     Tag,
     Tags,
     Type,
     Value,
+    bytes_of_values,
     pack_header,
+    pack_numbers,
     pack_tags,
     read_header,
     read_table,
     read_tags,
+    unpack_numbers,
 )
+from wdsr_jax.photo.pixel_units import TIFF_RULES, Resize, is_calibrated, resized
 from wdsr_jax.photo.rows import interleaved, row_ranges
 from wdsr_jax.system.pool import map_ordered
 
@@ -37,7 +43,14 @@ _DESCRIPTIVE = {
     *(Tag.XP_TITLE, Tag.XP_COMMENT, Tag.XP_AUTHOR, Tag.XP_KEYWORDS, Tag.XP_SUBJECT),
     *(Tag.EXIF_IFD, Tag.GPS_IFD),
 }
+# What TIFF alone can hold, of the picture in this size: GeoTIFF's, and GDAL's.
+_GEO_TAGS = (
+    *(Tag.MODEL_PIXEL_SCALE, Tag.MODEL_TIE_POINT, Tag.MODEL_TRANSFORMATION),
+    *(Tag.GEO_KEY_DIRECTORY, Tag.GEO_DOUBLE_PARAMS, Tag.GEO_ASCII_PARAMS, Tag.GDAL_METADATA, Tag.GDAL_NODATA),
+)
+_RASTER_TYPE, _PIXEL_IS_POINT = 1025, 2  # a key of GEO_KEY_DIRECTORY and a value
 _MAX_IFDS = 10_000  # more is damage, or an attack
+_MAX_IFD_ENTRIES = 2**18  # of all directories in the chain; more is damage, or an attack
 
 # Values of tags.
 _REDUCED_OR_MASK = 0b101  # bits of NEW_SUBFILE_TYPE
@@ -48,7 +61,7 @@ _NO_PREDICTOR, _HORIZONTAL_DIFFERENCES = 1, 2  # of PREDICTOR
 _UNSIGNED = 1  # of SAMPLE_FORMAT
 _STRAIGHT_ALPHA = 2  # of EXTRA_SAMPLES
 _DEFLATE = 8  # of COMPRESSION
-_INCH = 2  # of RESOLUTION_UNIT
+_NO_UNIT, _INCH = 1, 2  # of RESOLUTION_UNIT
 
 
 def exif_of_tiff(ifd: Ifd) -> bytes:
@@ -60,6 +73,58 @@ def exif_of_tiff(ifd: Ifd) -> bytes:
     return pack_header(layout, 8) + pack_tags(tags, layout, 8)
 
 
+def tags_of_tiff(ifd: Ifd, orientation: int) -> dict[int, Value]:
+    """What only a TIFF can hold of a photograph, in little-endian byte order.
+
+    That is the georeference, and in files of ImageJ and OME the resolution, which is the size of what is
+    seen.
+
+    Args:
+        ifd: the directory that was read.
+        orientation: of EXIF, by which the pixels were turned; the georeference of turned ones is left out.
+    """
+    tags = [*_GEO_TAGS] if orientation == 1 else []
+    if is_calibrated(ifd.bytes_of(Tag.IMAGE_DESCRIPTION)):
+        tags += [Tag.X_RESOLUTION, Tag.Y_RESOLUTION, Tag.RESOLUTION_UNIT]
+    kept: dict[int, Value] = {}
+    for tag in tags:
+        value = ifd.tags.get(tag)
+        if isinstance(value, Value) and (data := _in_order(value, ifd.layout.order, "<")):
+            kept[tag] = Value(value.kind, data)
+    if orientation > 4 and {Tag.X_RESOLUTION, Tag.Y_RESOLUTION} <= kept.keys():
+        across, down = kept[Tag.X_RESOLUTION], kept[Tag.Y_RESOLUTION]
+        kept |= {Tag.X_RESOLUTION: down, Tag.Y_RESOLUTION: across}
+    return kept
+
+
+def is_georeferenced(tags: Iterable[int]) -> bool:
+    """Whether tags say where on the globe the pixels lie."""
+    places = (Tag.MODEL_PIXEL_SCALE, Tag.MODEL_TIE_POINT, Tag.MODEL_TRANSFORMATION, Tag.RPC_COEFFICIENT)
+    return any(tag in places for tag in tags)
+
+
+def tiff_tags_with_size(tags: dict[int, Value], resize: Resize) -> dict[int, Value]:
+    """Tags of `tags_of_tiff` for a picture of the new size, by the table of `pixel_units`."""
+    keys = tags[Tag.GEO_KEY_DIRECTORY].data if Tag.GEO_KEY_DIRECTORY in tags else b""
+    keys = struct.iter_unpack("<4H", keys[: len(keys) // 8 * 8])
+    is_point = any(key == _RASTER_TYPE and value == _PIXEL_IS_POINT for key, _, _, value in keys)
+    changed = dict(tags)
+    for tag, value in tags.items():
+        numbers = unpack_numbers(value, "<") if tag in TIFF_RULES else None
+        if numbers:
+            data = pack_numbers(value.kind, resized(TIFF_RULES[tag], numbers, resize, is_point), "<")
+            changed[tag] = value if data is None else Value(value.kind, data)
+    return changed
+
+
+def _in_order(value: Value, old: str, new: str) -> bytes:
+    """The bytes of a value in another byte order; empty where its type is unknown."""
+    numbers = None if value.kind in (Type.ASCII, Type.UNDEFINED) else unpack_numbers(value, old)
+    if numbers is None:
+        return value.data if value.kind in (Type.ASCII, Type.UNDEFINED) else b""
+    return pack_numbers(value.kind, numbers, new) or b""
+
+
 def full_size_ifd(file: BinaryIO) -> tuple[Ifd | None, int]:
     """The first directory of a TIFF file with a picture of full size, neither thumbnail nor mask.
 
@@ -67,22 +132,32 @@ def full_size_ifd(file: BinaryIO) -> tuple[Ifd | None, int]:
         The directory, None where there is none, and how many such directories there are.
 
     Raises:
-        ValueError: the file is no TIFF.
+        ValueError: the file is no TIFF, or its directories are so large as none are.
         struct.error: damage.
     """
+    length = file.seek(0, 2)
     file.seek(0)
     layout, start = read_header(file.read(16))
     found, count, seen = None, 0, set()
+    entries, bytes_left = _MAX_IFD_ENTRIES, 4 * length + 2**20
     while 0 < start < 2**63 and start not in seen and len(seen) < _MAX_IFDS:
+        table = read_table(file, layout, start, max_entries=0)
+        entries -= table.length
+        if found is None and entries >= 0:  # those that Pillow goes through
+            bytes_left -= bytes_of_values(file, layout, start, length)
+        if entries < 0 or bytes_left < 0:
+            raise ValueError("its directories are damaged")
         kinds = read_tags(file, layout, start, only=(Tag.NEW_SUBFILE_TYPE, Tag.SUBFILE_TYPE))
         ifd = Ifd(len(seen), layout, kinds)
         reduced = ifd.number(Tag.NEW_SUBFILE_TYPE, 0) & _REDUCED_OR_MASK
         if not reduced and ifd.number(Tag.SUBFILE_TYPE, 1) != _REDUCED:
             count += 1
             if found is None:
-                found = ifd._replace(tags=read_tags(file, layout, start))
+                limits = Limits()
+                tags = read_tags(file, layout, start, limits=limits)
+                found = ifd._replace(tags=tags, incomplete=limits.exceeded)
         seen.add(start)
-        file.seek(min(read_table(file, layout, start, max_entries=0).end, 2**62))
+        file.seek(min(table.end, 2**62))
         end = file.read(layout.offset_format.size)
         if len(end) < layout.offset_format.size:
             break
@@ -171,6 +246,8 @@ def write_tiff(
     *,
     exif: bytes = b"",
     dpi: tuple[float, float] | None = None,
+    aspect: tuple[int, int] | None = None,
+    kept: dict[int, Value] | None = None,
     others: dict[Tag, bytes] | None = None,
 ) -> None:
     """Writes an image as TIFF, never holding more than a few megabytes beside it; BigTIFF from 4 GB on.
@@ -181,6 +258,8 @@ def write_tiff(
         alpha: (H, W) of the same type, straight; or None.
         exif: EXIF block of `clean_exif`. The file gets its byte order, which the notes of camera makers need.
         dpi: pixels an inch, across and down.
+        aspect: pixels across and down that are as long as each other, where that is all that is known.
+        kept: tags of `tags_of_tiff`.
         others: by tag, values that are bytes: ICC_PROFILE, XMP, IPTC.
 
     Raises:
@@ -237,6 +316,12 @@ def write_tiff(
         for tag, dots in zip((Tag.X_RESOLUTION, Tag.Y_RESOLUTION), dpi, strict=True):
             tags[tag] = value(Type.RATIONAL, round(dots * 1000), 1000)
         tags[Tag.RESOLUTION_UNIT] = value(Type.SHORT, _INCH)
+    elif aspect:
+        for tag, dots in zip((Tag.X_RESOLUTION, Tag.Y_RESOLUTION), aspect, strict=True):
+            tags[tag] = value(Type.RATIONAL, dots, 1)
+        tags[Tag.RESOLUTION_UNIT] = value(Type.SHORT, _NO_UNIT)
+    for tag, old in (kept or {}).items():
+        tags[tag] = Value(old.kind, _in_order(old, "<", order))
     file.write(pack_tags(tags, layout, end))
     file.seek(0)
     file.write(pack_header(layout, end))

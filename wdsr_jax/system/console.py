@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ import wdsr_jax
 from wdsr_jax.errors import UserError
 from wdsr_jax.system.text import printable
 
+_LONG_NUMBER = re.compile(r"(\d{20})\d{20,}")  # is shortened in messages
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
@@ -31,6 +33,19 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
         raise UserError(f"{message}; --help says more")
+
+
+def number_from(least: int, most: int) -> Callable[[str], int]:
+    """A parser of whole numbers from `least` to `most`, for argparse; it raises ArgumentTypeError."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {most}, not {text}")
+        return value
+
+    parse.__name__ = "int"  # as argparse names the type in its own messages
+    return parse
 
 
 def _expand_home(argument: str) -> str:
@@ -157,7 +172,8 @@ def run_command(main: Callable[[], int | None]) -> None:
         code = main() or 0
         sys.stdout.flush()  # at exit Python would report a closed pipe by a traceback
     except UserError as error:
-        print("error:", printable(" ".join(str(error).splitlines())), file=sys.stderr)
+        message = _LONG_NUMBER.sub(r"\1...", " ".join(str(error).splitlines()))
+        print("error:", printable(message), file=sys.stderr)
         _leave_others()
         code = 1
     except (KeyboardInterrupt, SystemExit) as stop:  # SystemExit: how SIGTERM is handled, and --help

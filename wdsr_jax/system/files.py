@@ -61,7 +61,7 @@ def open_regular(path: str | os.PathLike) -> BufferedReader:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
     try:
         _check_regular(os.fstat(descriptor))
-        return open(descriptor, "rb")
+        return open(path, "rb", opener=lambda *_: descriptor)  # which so has the path as its name
     except BaseException:
         os.close(descriptor)
         raise

@@ -161,14 +161,15 @@ def train_step(
     def mean(tree):
         return jax.lax.pmean(tree, axis_name) if axis_name else tree
 
-    sr, vjp_fn, statistics = jax.vjp(generate, state.params, has_aux=True)
+    own = functools.partial(step.each_devices_own, axis_name=axis_name)
+    sr, vjp_fn, statistics = jax.vjp(generate, own(state.params), has_aux=True)
 
     def discriminator_loss(d_params):
         real, fake = discriminate(d_params, hr), discriminate(d_params, sr)
         d_loss, _ = adversarial_losses(real, fake, adversarial, axis_name)
         return d_loss, (jnp.mean(jax.nn.sigmoid(real)), jnp.mean(jax.nn.sigmoid(fake)))
 
-    d_values, d_grads = mean(jax.value_and_grad(discriminator_loss, has_aux=True)(state.d_params))
+    d_values, d_grads = mean(jax.value_and_grad(discriminator_loss, has_aux=True)(own(state.d_params)))
     d_updates, d_opt_state = optimizer.update(d_grads, state.d_opt_state, state.d_params)
     d_params = optax.apply_updates(state.d_params, d_updates)
 
@@ -204,7 +205,7 @@ def train_step(
 
 
 def parallel_train_step(
-    *, vgg_file: str, perceptual: str, **options: Any
+    *, vgg_file: str, perceptual: str, degrade: step.Degrade | None = None, **options: Any
 ) -> Callable[..., tuple[Any, step.Metrics]]:
     """`train_step` with `options` bound, on all devices of all hosts; see `step.parallel`.
 
@@ -212,4 +213,5 @@ def parallel_train_step(
         UserError: see `load_vgg`.
     """
     vgg_params = None if perceptual == "none" else load_vgg(vgg_file, perceptual)
-    return step.parallel(functools.partial(train_step, perceptual=perceptual, **options), vgg_params)
+    stepped = functools.partial(train_step, perceptual=perceptual, **options)
+    return step.parallel(stepped, vgg_params, degrade)

@@ -31,6 +31,8 @@ from wdsr_jax.system.files import path_errors, read_regular
 
 FOLDER = "checkpoints"
 _METRIC = "psnr_rgb"
+_STEP = re.compile(r"0|[1-9][0-9]*")  # name of a checkpoint, as Orbax writes it: not 007
+_MOST_STEPS = 2**31 - 1  # what the state counts up to
 
 # Errors in Orbax are raised, and become one line here; what it logs of them besides is dropped.
 _ORBAX = os.path.join("orbax", "checkpoint", "")
@@ -40,11 +42,12 @@ getLogger("asyncio").addFilter(lambda record: "never retrieved" not in record.ge
 
 def saved_steps(workdir: str | os.PathLike) -> list[int]:
     """The steps of the checkpoints in `workdir`, whole or damaged, in ascending order."""
+    folder = Path(workdir, FOLDER)
     try:
-        names = os.listdir(Path(workdir, FOLDER))
+        names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(int(name) for name in names if name.isdecimal())
+    return sorted(int(name) for name in names if _STEP.fullmatch(name) and (folder / name).is_dir())
 
 
 @contextmanager
@@ -195,10 +198,14 @@ def _restore(manager: ocp.CheckpointManager, step: int, target: Any) -> tuple[An
     restored: Any = manager.restore(step, args=items)
     if _digest(restored.state) != restored.record["digest"]:
         raise ValueError("its digest does not match its arrays")
+    if restored.record["batches"] != step:  # a copy under another name
+        raise ValueError(f"it is of step {restored.record['batches']}")
     return restored.state, restored.record["data"]
 
 
 def _check_metrics(checkpoint: Path) -> None:
+    if int(checkpoint.name) > _MOST_STEPS:
+        raise ValueError("no run has so many steps")
     file = checkpoint / "metrics" / "metrics"
     if file.parent.exists():
         float(json.loads(read_regular(file))[_METRIC])

@@ -43,22 +43,26 @@ RANGES: dict[str, Callable[[Any], bool]] = {
     "above 0": lambda x: x > 0,
     "0 or more": lambda x: x >= 0,
     "in [0, 1)": lambda x: 0 <= x < 1,
+    "from 0 to 1024": lambda x: 0 <= x <= 1024,
 }
 KEYS = {
     "data.source": Key(str, ("div2k", "folder", "sample")),
     "data.root": Key(str),
     "data.val_root": Key(str),
+    "data.lr_root": Key(str),
+    "data.val_lr_root": Key(str),
     "data.track": Key(str, ("bicubic", "unknown", "mild", "difficult", "wild")),
     "data.cache_dir": Key(str),
     "data.degradation": Key(str),
     "data.patch_size": Key(int, "above 0"),
     "data.batch_size": Key(int, "above 0"),
-    "data.workers": Key(int, "0 or more"),
+    "data.workers": Key(int, "from 0 to 1024"),
     "train.steps": Key(int, "above 0"),
     "train.seed": Key(int),
     "train.loss": Key(str, ("l1", "l2", "charbonnier")),
     "train.shift_window": Key(int, "0 or more"),
     "train.init_from": Key(str),
+    "train.resume_changed": Key(bool),
     "train.learning_rate": Key(float, "above 0"),
     "train.schedule": Key(str, ("piecewise", "cosine")),
     "train.warmup_steps": Key(int, "0 or more"),
@@ -84,8 +88,13 @@ KINDS = {
     str: "text",
     int: "a whole number",
     float: "a number",
+    bool: "true or false",
     tuple: "numbers in brackets, such as (1, 2)",
 }
+_LARGEST = 2**31 - 1  # of whole numbers: what a step counts up to
+_LARGEST_FIELD, _LARGEST_SCALE = 65536, 64  # of model
+_LARGEST_SEED = 2**63 - 1
+_LARGEST_BATCH = 1 << 36  # bytes of LR and HR patches
 _SECTIONS = ("model", "data", "train", "gan")
 
 
@@ -292,6 +301,12 @@ def check_values(config: ConfigDict) -> None:
         value = values[key]
         if not _is(value, kind):
             raise UserError(f"config.{key} must be {KINDS[kind]}, not {value!r}")
+        numbers, most = (
+            value if kind is tuple else [value],
+            _LARGEST_SEED if key == "train.seed" else _LARGEST,
+        )
+        if kind in (int, tuple) and any(abs(number) > most for number in numbers):
+            raise UserError(f"config.{key} must be at most {most}, not {value}")
         if isinstance(wanted, tuple) and value not in wanted:
             raise UserError(f"config.{key} must be one of {', '.join(wanted)}, not {value!r}")
         if isinstance(wanted, str) and wanted and not RANGES[wanted](value):
@@ -302,6 +317,12 @@ def check_values(config: ConfigDict) -> None:
         raise UserError(
             f"config.train.shift_window={shift} leaves nothing of a patch of {side}x{side} HR pixels; "
             "set a smaller one, or a larger config.data.patch_size"
+        )
+    pixels = values["data.batch_size"] * (values["data.patch_size"] ** 2 + side**2)
+    if 3 * pixels > _LARGEST_BATCH:
+        raise UserError(
+            f"config.data.batch_size={values['data.batch_size']} patches of config.data.patch_size="
+            f"{values['data.patch_size']} are more than {_LARGEST_BATCH >> 30} GB; set a smaller one"
         )
     if "gan" not in config:
         return
@@ -333,6 +354,10 @@ def check_network(config: ConfigDict) -> "nn.Module":
     from wdsr_jax.models import create_model
     from wdsr_jax.models.vgg import LAYERS
 
+    for key, value in config.model.items():
+        most = _LARGEST_SCALE if key == "scale" else _LARGEST_FIELD
+        if _is(value, int) and value > most:
+            raise UserError(f"config.model.{key} must be at most {most}, not {value}")
     features = ("none", *LAYERS)
     if "gan" in config and config.gan.perceptual not in features:
         raise UserError(
@@ -373,10 +398,13 @@ def check_config(config: ConfigDict) -> None:
 
 
 def _is(value: Any, kind: type) -> bool:
-    if kind is str:
-        return isinstance(value, str)
+    if kind in (str, bool):
+        return isinstance(value, kind)
     if kind is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
     if kind is float:
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        try:
+            return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        except OverflowError:  # an integer beyond float
+            return False
     return isinstance(value, tuple | list) and all(_is(number, float) for number in value)

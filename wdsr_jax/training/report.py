@@ -21,10 +21,15 @@ _PICTURE = "before_after.png"
 
 
 def is_reported(workdir: Path) -> bool:
-    """Whether the report of the best weights, as they are now, is there."""
+    """Whether the report of the best weights, as they are now, is there and whole."""
     scores, picture, weights = (workdir / name for name in (_SCORES, _PICTURE, WORKDIR_FILE))
     if not (scores.exists() and picture.exists() and weights.exists()):
         return False
+    try:
+        result = json.loads(scores.read_text("utf-8"))["validation"]
+        score_table({"validation": {name: result[name] for name in ("bicubic", "model", "images")}}, 1)
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return False  # damaged: it is made anew
     return scores.stat().st_mtime_ns >= weights.stat().st_mtime_ns
 
 

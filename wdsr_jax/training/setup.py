@@ -1,6 +1,7 @@
 """From a config to what a run needs: its images, and its task."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from ml_collections import ConfigDict
 
 from wdsr_jax.data import load_data
 from wdsr_jax.data.dataset import PairedDataset
+from wdsr_jax.data.online import degrade_share, margin_of
+from wdsr_jax.data.settings import Online, parse_degradation
 from wdsr_jax.evaluation.examples import Example, examples_of_pairs
 from wdsr_jax.models import count_params, create_model
 from wdsr_jax.models.discriminator import Discriminator
@@ -63,6 +66,8 @@ def load_run_data(config: ConfigDict) -> RunData:
             scale=config.model.scale,
             root=data.root,
             val_root=data.val_root,
+            lr_root=data.lr_root,
+            val_lr_root=data.val_lr_root,
             track=data.track,
             cache_dir=data.cache_dir,
             patch_size=data.patch_size,
@@ -76,6 +81,7 @@ def batch_options(config: ConfigDict) -> dict[str, int]:
     """The arguments of `training_batches` that a config and the processes of the run decide."""
     return dict(
         patch_size=config.data.patch_size,
+        margin=margin_of(config.model.scale, online) if (online := _online(config)) else 0,
         batch_size=config.data.batch_size,
         seed=config.train.seed,
         process_index=jax.process_index(),
@@ -153,8 +159,24 @@ def _common_options(config: ConfigDict, module: nn.Module) -> tuple[optax.Schedu
         decay=train.lr_decay,
     )
     optimizer = optim.create_optimizer(schedule, train.grad_clip)
-    options = dict(module=module, optimizer=optimizer, loss=LOSSES[train.loss])
+    options = dict(module=module, optimizer=optimizer, loss=LOSSES[train.loss], degrade=_degrade(config))
     return schedule, options | dict(seed=train.seed, ema_decay=train.ema_decay)
+
+
+def _online(config: ConfigDict) -> Online | None:
+    """The settings of a degradation that is made on the devices; None where there is none."""
+    settings = parse_degradation(config.data.degradation) if config.data.degradation else None
+    return settings if isinstance(settings, Online) else None
+
+
+def _degrade(config: ConfigDict) -> step.Degrade | None:
+    """What makes the LR of a step's batch on the devices; None where LR is there before."""
+    settings = _online(config)
+    if settings is None:
+        return None
+    return functools.partial(
+        degrade_share, seed=config.train.seed, scale=config.model.scale, settings=settings
+    )
 
 
 def _shapes(init_state: Callable[[str], step.TrainState]) -> Any:

@@ -17,11 +17,13 @@ from jaxtyping import Bool, Int, Shaped, UInt8
 
 from wdsr_jax.image.resize_jax import imresize_jax
 from wdsr_jax.models import fold_weight_norm, has_batch_norm, replace_fields
+from wdsr_jax.models.batch_norm import STATISTICS
 from wdsr_jax.models.convolution import convolve_in_training
 from wdsr_jax.training.losses import Loss, shift_tolerant
 
 Batch = Mapping[str, UInt8[Array | np.ndarray, "b _ _ 3"]]  # "lr": (B, P, P, 3); "hr": (B, P r, P r, 3)
 Metrics = dict[str, Shaped[Array, ""]]
+Degrade = Callable[[Array, Array, Array], Batch]  # (HR with a margin, step, device) -> batch
 
 # CPU hosts: XLA runs each convolution of a batch of small patches on one thread, so that one device uses
 # one core. The independent convolutions of unrolled micro-batches run side by side instead. More than
@@ -138,15 +140,16 @@ def train_step(
             value = sum(loss(sr, hr) for sr, hr, _ in outputs) / micro_batches
         return value, statistics
 
+    params = each_devices_own(state.params, axis_name)
     value_and_grads = jax.value_and_grad(mean_loss, has_aux=True)
     if grad_accum == 1:
-        (value, statistics), grads = value_and_grads(state.params, batch, key)
+        (value, statistics), grads = value_and_grads(params, batch, key)
     else:
         # (B, ...) -> (grad_accum, B / grad_accum, ...)
         parts = jax.tree.map(lambda x: x.reshape(grad_accum, -1, *x.shape[1:]), batch)
 
         def add(total, part):
-            (value, _), grads = value_and_grads(state.params, *part)
+            (value, _), grads = value_and_grads(params, *part)
             return jax.tree.map(jnp.add, total, (value, grads)), None
 
         nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params)
@@ -161,6 +164,25 @@ def train_step(
     ema_params = move_average(state.ema_params, params, state.step, ema_decay)
     state = advance(state, finite, params=params, ema_params=ema_params, opt_state=opt_state)
     return state, {"loss": value, "grad_norm": grad_norm, "skipped_in_row": state.skipped_in_row}
+
+
+def each_devices_own(params: Any, axis_name: str | None) -> Any:
+    """The parameters as values of each device by itself, so that gradients are those of its share.
+
+    Inside `jax.shard_map`, parameters that are known to be the same on all devices would get the sum of the
+    gradients. Running statistics have none, and stay the same.
+
+    Args:
+        params: of the network.
+        axis_name: see `train_step`; None where there are no devices to tell apart.
+    """
+    if axis_name is None:
+        return params
+    own = {
+        path: value if path[-1] in STATISTICS else jax.lax.pcast(value, axis_name, to="varying")
+        for path, value in flatten_dict(params).items()
+    }
+    return unflatten_dict(own)
 
 
 def folded_for_training(module: nn.Module, params: Any) -> tuple[nn.Module, Any]:
@@ -199,15 +221,20 @@ def advance(state: State, finite: Bool[Array, ""], **new: Any) -> State:
     )
 
 
-def parallel_train_step(**options: Any) -> Callable[..., tuple[TrainState, Metrics]]:
+def parallel_train_step(
+    degrade: Degrade | None = None, **options: Any
+) -> Callable[..., tuple[TrainState, Metrics]]:
     """`train_step` with `options` bound, on all devices of all hosts; see `parallel`."""
     return parallel(
-        lambda state, batch, _, axis_name: train_step(state, batch, axis_name=axis_name, **options)
+        lambda state, batch, _, axis_name: train_step(state, batch, axis_name=axis_name, **options),
+        degrade=degrade,
     )
 
 
 def parallel(
-    step: Callable[..., tuple[TrainState, Metrics]], constants: Any = None
+    step: Callable[..., tuple[TrainState, Metrics]],
+    constants: Any = None,
+    degrade: Degrade | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """A training step on all devices of all hosts.
 
@@ -218,9 +245,13 @@ def parallel(
     Args:
         step: (state, batch, constants, axis_name="batch") -> (state, metrics).
         constants: arrays that no step changes; as part of the program they would be compiled into it.
+        degrade: makes the batch from its HR, the number of the step and that of the device among all; None
+            for batches that have their LR.
     """
 
     def stepped(state, batch, stop, constants):
+        if degrade is not None:
+            batch = degrade(batch["hr"], state.step, jax.lax.axis_index("batch"))
         state, metrics = step(state, batch, constants, axis_name="batch")
         return state, metrics | {"stop": jax.lax.pmax(jnp.asarray(stop, jnp.int32), "batch")}
 

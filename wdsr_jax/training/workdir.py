@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from absl import logging
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.system import distributed
@@ -23,6 +25,8 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 MAY_CHANGE = {
     "data.root",
     "data.val_root",
+    "data.lr_root",
+    "data.val_lr_root",
     "data.cache_dir",
     "data.workers",
     "train.log_every",
@@ -31,7 +35,10 @@ MAY_CHANGE = {
     "train.keep_checkpoints",
     "train.max_skipped",
     "train.grad_accum",
+    "train.resume_changed",
 }
+# Where `train.resume_changed` says so, all may differ but for what the state of a run depends on.
+_SHAPES_STATE = ("model.", "gan.filters")
 
 
 def check_workdir(workdir: str | os.PathLike, config: dict[str, Any], *, resumes: bool) -> None:
@@ -54,12 +61,7 @@ def check_workdir(workdir: str | os.PathLike, config: dict[str, Any], *, resumes
         raise UserError(f"{what} cannot be written to")
     if not resumes or not (workdir / _CONFIG).exists():
         return
-    try:
-        with path_errors(workdir / _CONFIG, "cannot be read"):
-            saved = json.loads(read_regular(workdir / _CONFIG))
-    except (ValueError, RecursionError):
-        raise UserError(f"{workdir / _CONFIG}: damaged; delete it to resume with the config given") from None
-    _check_same_config(workdir, saved, config)
+    _check_same_config(workdir, _read_config(workdir / _CONFIG), config)
 
 
 @contextmanager
@@ -104,7 +106,24 @@ def _environment() -> dict[str, Any]:
 
 def _write_json(path: Path, value: Any) -> None:
     with replacing(path) as file:
-        file.write((json.dumps(value, indent=2) + "\n").encode())
+        file.write((json.dumps(value, indent=2, default=_as_json) + "\n").encode())
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The config that a run has recorded; UserError where the file is not what `start_workdir` writes."""
+    try:
+        with path_errors(path, "cannot be read"):
+            saved = json.loads(read_regular(path))
+    except (ValueError, RecursionError):
+        saved = None
+    if not isinstance(saved, dict) or not all(isinstance(section, dict) for section in saved.values()):
+        raise UserError(f"{path}: damaged; delete it to resume with the config given")
+    return saved
+
+
+def _as_json(value: Any) -> Any:
+    """A value that JSON has no type for, which is a dtype."""
+    return np.dtype(value).name
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -116,19 +135,36 @@ def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _check_same_config(workdir: Path, saved: dict[str, Any], config: dict[str, Any]) -> None:
     # Through JSON, as the saved config, so that tuples equal lists.
-    old, new = _flatten(saved), _flatten(json.loads(json.dumps(config)))
+    old, new = _flatten(saved), _flatten(json.loads(json.dumps(config, default=_as_json)))
     if "train.shift" in old:  # its name until version 0.2
         old["train.shift_window"] = old.pop("train.shift")
     may_change = MAY_CHANGE | ({"train.steps"} if new.get("train.schedule") == "piecewise" else set())
     # A key that the saved config lacks was added later, and what it sets was off before: 0 or empty.
     old = {key: value for key, value in new.items() if not value} | old
-    differ = [
-        f"{key} ({old.get(key)!r} there, {new.get(key)!r} here)"
-        for key in sorted(old.keys() | new.keys())
-        if key not in may_change and old.get(key) != new.get(key)
-    ]
-    if differ:
-        raise UserError(
-            f"--workdir={workdir}: holds a run with another config: {', '.join(differ)}; "
-            "choose another --workdir, or the same config to resume"
-        )
+    keys = sorted(
+        key for key in old.keys() | new.keys() if key not in may_change and old.get(key) != new.get(key)
+    )
+    if not keys:
+        return
+    differ = ", ".join(f"{key} ({old.get(key)!r} there, {new.get(key)!r} here)" for key in keys)
+    fixed = [key for key in keys if _shapes_state(key, old, new)]
+    if new.get("train.resume_changed") and not fixed:
+        logging.info("--workdir=%s: goes on with another config: %s", workdir, differ)
+        return
+    advice = [f"choose another --workdir, with --config.train.init_from={workdir} to begin with its weights"]
+    if not fixed:
+        advice.append("add --config.train.resume_changed=true to go on from its state")
+    elif new.get("train.resume_changed"):
+        advice.append(f"train.resume_changed is not for {', '.join(fixed)}, on which the state depends")
+    raise UserError(
+        f"--workdir={workdir}: holds a run with another config: {differ}; {'; or '.join(advice)}. "
+        f"These may change at any time: {', '.join(sorted(may_change - {'train.resume_changed'}))}"
+    )
+
+
+def _shapes_state(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether the state of a run depends on a key in such a way that no other run can go on from it."""
+    if key in ("train.ema_decay", "train.grad_clip"):  # each has a part of the state, or none where it is 0
+        return bool(old.get(key)) != bool(new.get(key))
+    of_gan = key.startswith("gan.") and (key not in old or key not in new)
+    return of_gan or (key.startswith(_SHAPES_STATE) and key != "model.dtype")

@@ -73,11 +73,15 @@ class _Array:
 
 @dataclasses.dataclass(frozen=True)
 class _Cells:
-    """A (B, H, W, r * r * C) reshaped to (B, H, W, r, r, C), and then with axes in this order."""
+    """A (B, H, W, r * r * C) reshaped to (B, H, W, r, r, C), and then with axes in this order.
+
+    With `is_merged` the axes H and r have become one.
+    """
 
     image: _Array
     scale: int
     order: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
+    is_merged: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,10 +294,14 @@ def _reshape(graph: _Graph, eqn: _Equation) -> Any:
     _require(not sizes)
     old, new = eqn.avals[0].shape, eqn.shape
     if isinstance(x, _Cells):
-        # The only merge of cells known: (B, H, i, W, j, C) -> (B, H*r, W*r, C).
+        # The only merges of cells known: (B, H, i, W, j, C) -> (B, H*r, W, j, C) -> (B, H*r, W*r, C).
         _require(x.order == (0, 1, 3, 2, 4, 5))
-        b, h, i, w, j, c = old
-        _require(tuple(new) == (b, h * i, w * j, c))
+        if not x.is_merged:
+            b, h, i, w, j, c = old
+            _require(tuple(new) == (b, h * i, w, j, c))
+            return dataclasses.replace(x, is_merged=True)
+        b, h, w, j, c = old
+        _require(tuple(new) == (b, h, w * j, c))
         attributes = {"blocksize": x.scale, "mode": "DCR"}
         return _Array(_Node("DepthToSpace", [graph.write(x.image)], attributes, eqn.scope), _NHWC)
     x = _as(_Array, x)

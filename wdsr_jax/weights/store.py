@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.models import create_model
+from wdsr_jax.models import count_params, create_model, fold_weight_norm
 from wdsr_jax.weights.files import BEFORE_GAN_FILE, OLD_BEFORE_GAN_FILE, find_weights, list_pretrained
 from wdsr_jax.weights.safetensors_files import open_safetensors, write_safetensors
 from wdsr_jax.weights.tensors import Head, check_heads, shown
@@ -138,7 +140,9 @@ def start_from(params: Any, name_or_path: str | os.PathLike, *, whole: bool = Fa
     """Parameters for fine-tuning: the layers that another network has in the same shape, from there.
 
     A network of another scale gives its head and blocks; tail and skip stay as initialised. A layer is taken
-    whole or not at all: a kernel would be another filter under a g of its own.
+    whole or not at all: a kernel would be another filter under a g of its own. Where the new layer has no
+    norm, that of the old one is multiplied out. One line of the log says what was taken; another warns where
+    it is little.
 
     Args:
         params: freshly initialised, of the network to train.
@@ -155,9 +159,7 @@ def start_from(params: Any, name_or_path: str | os.PathLike, *, whole: bool = Fa
     other = _to_params(path, tensors) if outside else load_pretrained(path)[1]
     old: dict[str, Any] = dict(flatten_dict(other, sep=".", is_leaf=_is_layer))
     new: dict[str, Any] = dict(flatten_dict(params, sep=".", is_leaf=_is_layer))
-    fitting = {
-        name: layer for name, layer in old.items() if name in new and _shapes(layer) == _shapes(new[name])
-    }
+    fitting = _fitting_layers(old, new)
     if not any("kernel" in layer for layer in fitting.values()):
         raise UserError(f"{name_or_path}: has no convolution of the shape and name of this network's")
     if whole and (others := sorted(new.keys() - fitting.keys())):
@@ -165,7 +167,48 @@ def start_from(params: Any, name_or_path: str | os.PathLike, *, whole: bool = Fa
             f"{name_or_path}: is another network than config.model: {others[0]} is not there in the same "
             "shape; a discriminator fine-tunes the network that was trained before"
         )
+    _log_taken(name_or_path, new, fitting)
     return unflatten_dict(new | fitting, sep=".")
+
+
+def _fitting_layers(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The layers of `old` that `new` has in the same shape, without a norm that it lacks."""
+    fitting = {}
+    for name in old.keys() & new.keys():
+        folded = fold_weight_norm(old[name]) if "kernel" in old[name] else old[name]
+        for layer in (old[name], folded):
+            if _shapes(layer) == _shapes(new[name]):
+                fitting[name] = layer
+                break
+    return fitting
+
+
+def _log_taken(source: str | os.PathLike, new: Mapping[str, Any], fitting: Mapping[str, Any]) -> None:
+    """Logs what fine-tuning starts from, and warns where that is little."""
+    taken, total = (sum(count_params(layer) for layer in layers.values()) for layers in (fitting, new))
+    # By the outermost name: `block_0` for its three convolutions, where none of them was taken.
+    parts: dict[str, list[bool]] = {}
+    for name in new:
+        parts.setdefault(name.partition(".")[0], []).append(name in fitting)
+    fresh = [name for name, found in parts.items() if not all(found)]
+    listed = ", ".join(fresh[:5]) + (f" and {len(fresh) - 5} more" if len(fresh) > 5 else "")
+    logging.info("%s of %s scalars from %s; new: %s", f"{taken:,}", f"{total:,}", source, listed or "nothing")
+    kinds: dict[str, bool] = {}
+    for name, found in parts.items():
+        kind = re.sub(r"_?\d+$", "", name)
+        kinds[kind] = kinds.get(kind, False) or any(found)
+    without = [words for kind, words in (("head", "head"), ("block", "blocks")) if kinds.get(kind) is False]
+    if without or (not kinds.keys() & {"head", "block"} and 2 * taken < total):
+        logging.warning(
+            "%s fits %s of this network: the rest is trained from scratch; config.model should be that of "
+            "the weights, but for the scale",
+            source,
+            f"neither {' nor '.join(without)}"
+            if len(without) > 1
+            else f"no {without[0]}"
+            if without
+            else "little",
+        )
 
 
 def _is_layer(_: Any, node: Mapping[str, Any]) -> bool:
