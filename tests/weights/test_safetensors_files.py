@@ -12,7 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.weights.safetensors_files import open_safetensors, safetensors_bytes
+from wdsr_jax.weights.safetensors_files import open_safetensors, write_safetensors
 
 
 def sample():
@@ -54,14 +54,15 @@ def test_what_is_written_the_library_reads(tmp_path):
         "z": np.zeros((0, 2), "<f4"),
         "β": np.asfortranarray(rng.normal(size=(3, 2)).astype("<f4")),
     }
-    data = safetensors_bytes(tensors, {"model": '{"x": 1}', "psnr_rgb": "30.5"})
-    (tmp_path / "w").write_bytes(data)
+    write_safetensors(tmp_path / "w", tensors, {"model": '{"x": 1}', "psnr_rgb": "30.5"})
     with safetensors.safe_open(tmp_path / "w", framework="numpy") as file:
         assert file.metadata() == {"model": '{"x": 1}', "psnr_rgb": "30.5"}
         assert set(file.keys()) == tensors.keys()
         for name, array in tensors.items():
             np.testing.assert_array_equal(file.get_tensor(name), array)
-    assert int.from_bytes(data[:8], "little") % 8 == 0  # so that the tensors can be mapped
+    assert (
+        int.from_bytes((tmp_path / "w").read_bytes()[:8], "little") % 8 == 0
+    )  # so that the tensors can be mapped
 
 
 SAVE = """

@@ -16,12 +16,11 @@ from wdsr_jax.errors import UserError
 from wdsr_jax.models import create_model, fold_weight_norm
 from wdsr_jax.models.layers import DIV2K_MEAN
 from wdsr_jax.models.wdsr import WDSR
-from wdsr_jax.system.files import write_whole
 from wdsr_jax.weights.architectures import architecture, describe, shuffle_factors
 from wdsr_jax.weights.families import OFFICIAL_2020, Counts
 from wdsr_jax.weights.files import check_conversion
 from wdsr_jax.weights.layouts import Layout, layout_of, open_weights, their_shape, to_ours, to_torch
-from wdsr_jax.weights.safetensors_files import safetensors_bytes
+from wdsr_jax.weights.safetensors_files import write_safetensors
 from wdsr_jax.weights.store import finite_float32, load_pretrained, param_shapes, save_weights
 
 _WITH_MEAN, _WITH_RES_SCALE = ("wdsr", "edsr"), ("wdsr", "edsr", "msrresnet")
@@ -72,7 +71,8 @@ def convert(
 
         def read(name: str) -> np.ndarray:
             array = finite_float32(source, layout.name(name), file.read(layout.name(name)))
-            return to_ours(array, name, layout, factors.get(name.rpartition(".")[0], 1))
+            array = to_ours(array, name, layout, factors.get(name.rpartition(".")[0], 1))
+            return np.ascontiguousarray(array)
 
         tensors = {}
         for name in shapes:
@@ -122,7 +122,7 @@ def convert_to_torch(source: str | os.PathLike, destination: str | os.PathLike) 
             name = f"{convolution}.{leaf}"
             factor = module.scale if convolution in ("tail", "skip") else 1
             state[layout.name(name)] = to_torch(array, name, factor)
-    write_whole(destination, safetensors_bytes(state, {"format": "pt"}))
+    write_safetensors(destination, state, {"format": "pt"})
     if module.mean != layout.mean:
         logging.warning("image_mean in the official code must be %s; the file cannot say so", module.mean)
 

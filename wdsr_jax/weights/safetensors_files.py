@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.system.files import open_regular
+from wdsr_jax.system.files import open_regular, path_errors, replacing
 from wdsr_jax.weights.tensors import MAX_DIMENSIONS, Head, TensorFile, shown
 
 _LONGEST_HEADER = 1 << 20  # bytes; 4096 tensors need half of it
@@ -60,22 +60,30 @@ def open_safetensors(path: str | os.PathLike) -> Iterator[TensorFile]:
         yield TensorFile({name: place[0] for name, place in places.items()}, read, metadata)
 
 
-def safetensors_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file of float32 tensors: the same bytes for the same tensors and metadata.
+def write_safetensors(
+    path: str | os.PathLike, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+    """Writes float32 tensors; the file appears whole or not at all, and is the same for the same tensors.
 
     Args:
+        path: of the file.
         tensors: by name, in any order and of any strides.
         metadata: texts.
+
+    Raises:
+        UserError: the folder is missing, read-only or full, or `path` is a folder.
     """
     header: dict[str, Any] = {"__metadata__": {key: metadata[key] for key in sorted(metadata)}}
     end = 0
-    arrays = {name: np.ascontiguousarray(tensors[name], "<f4") for name in sorted(tensors)}
-    for name, array in arrays.items():
-        start, end = end, end + array.nbytes
+    for name in sorted(tensors):
+        start, end = end, end + 4 * tensors[name].size
         header[name] = {"dtype": "F32", "shape": list(tensors[name].shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # as the library does, so that tensors can be mapped
-    return b"".join([len(text).to_bytes(8, "little"), text, *(array.data for array in arrays.values())])
+    with path_errors(path), replacing(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in sorted(tensors):
+            file.write(np.ascontiguousarray(tensors[name], "<f4").data)
 
 
 def _read_header(file: BinaryIO) -> tuple[dict[str, str], dict[str, tuple[Head, int]]]:

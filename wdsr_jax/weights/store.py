@@ -17,9 +17,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.models import count_params, create_model, fold_weight_norm
-from wdsr_jax.system.files import write_whole
 from wdsr_jax.weights.files import BEFORE_GAN_FILE, OLD_BEFORE_GAN_FILE, find_weights, list_pretrained
-from wdsr_jax.weights.safetensors_files import open_safetensors, safetensors_bytes
+from wdsr_jax.weights.safetensors_files import open_safetensors, write_safetensors
 from wdsr_jax.weights.tensors import Head, check_heads, shown
 
 _MAX_SCALE = 64  # which no tensor of SRCNN tells
@@ -60,7 +59,7 @@ def save_weights(
     fields = {key: value for key, value in model_config.items() if key != "dtype"}
     metadata = {"model": json.dumps(fields, sort_keys=True)}
     metadata |= {} if psnr_rgb is None else {"psnr_rgb": repr(psnr_rgb)}
-    write_whole(path, safetensors_bytes(tensors, metadata))
+    write_safetensors(path, tensors, metadata)
 
 
 def recorded_psnr(path: str | os.PathLike) -> float:

@@ -28,6 +28,7 @@ LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # its magic number
 
 # A checkpoint has some thousand opcodes for its tensors, and again for the optimiser's; logs may be longer.
 _MOST_OPCODES = 500_000
+_MOST_READ = 4 * MAX_BYTES  # a storage that tensors view by turns is read anew
 _DEEPEST = 100  # marks within marks
 _LONGEST_PICKLE = 1 << 25  # bytes; also of a zip file's list of members
 
@@ -151,16 +152,20 @@ def open_torch(path: str | os.PathLike) -> Iterator[TorchFile]:
         is_zip = file.read(len(ZIP_START)) == ZIP_START
         file.seek(0)
         content, find = guard(_open_zip if is_zip else _open_legacy, file)
-        storages: dict[_Storage, np.ndarray] = {}
+        last: dict[_Storage, np.ndarray] = {}  # the storage that was read last, which others may view, too
+        left = _MOST_READ
 
         def read(tensor: Tensor) -> np.ndarray:
+            nonlocal left
             storage = tensor.storage
-            if storage not in storages:
+            if storage not in last:
+                last.clear()
                 place = find(storage)
-                if place.size > MAX_BYTES - sum(known.nbytes for known in storages.values()):
+                left -= place.size
+                if place.size > MAX_BYTES or left < 0:
                     raise ValueError(f"more than {MAX_BYTES:,} bytes")
-                storages[storage] = _read_block(file, place).view(_DTYPES[storage.type])
-            return _to_array(tensor, storages[storage])
+                last[storage] = _read_block(file, place).view(_DTYPES[storage.type])
+            return _to_array(tensor, last[storage])
 
         yield TorchFile(content, lambda tensor: guard(_head, tensor), lambda tensor: guard(read, tensor))
 
