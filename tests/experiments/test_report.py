@@ -68,7 +68,13 @@ def test_blocks_are_said_to_differ_where_no_seeds_overlap(tmp_path):
 
     saved = read_json(tmp_path / "blocks.json")
     for entry in results:
-        for key in ("root", "val_root", "cache_dir"):  # which are of no use elsewhere
+        for key in (
+            "root",
+            "val_root",
+            "lr_root",
+            "val_lr_root",
+            "cache_dir",
+        ):  # which are of no use elsewhere
             del entry["config"]["data"][key]
     assert saved == json.loads(json.dumps(results))
 
