@@ -76,6 +76,14 @@ def test_own_results_are_not_enlarged_again(upscale):
     assert "a_x2_x2.png" in files("in")
 
 
+def test_a_file_and_links_to_it_are_one_file_and_that_is_said(upscale):
+    photo_file("in/good.png")
+    Path("in/a_link.png").symlink_to("good.png")
+    code, messages = upscale("in", "in/../in/good.png", "--out=big")
+    assert (code, files("big")) == (0, ["good.png"])
+    assert "links to files that are taken already, left out: in/a_link.png" in messages
+
+
 def test_an_input_is_never_replaced(upscale):
     before = photo_file("a.png"), photo_file("sub/b_x2.png"), photo_file("b.png")
     code, messages = upscale("a.png", "sub/b_x2.png", "b.png", "--out=sub", "--name={stem}_x2")

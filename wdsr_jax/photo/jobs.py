@@ -117,22 +117,31 @@ def _is_file_name(out: str | None) -> bool:
     return out is not None and bool(Path(out).suffix) and not out.endswith("/") and not os.path.isdir(out)
 
 
-def _inputs(args: argparse.Namespace, plan: Plan) -> Iterator[tuple[Path, Path | None]]:
+def _inputs(args: argparse.Namespace, plan: Plan) -> list[tuple[Path, Path | None]]:
     """The files that the arguments name, each once, with the folder that they were found in.
+
+    A file that has a name of its own and names that are links is taken by its own; the log says so.
 
     Raises:
         UserError: an argument names nothing.
     """
-    seen = set()
+    files: dict[str, tuple[Path, Path | None]] = {}
+    links = []
     for name in args.inputs:
         # An empty folder or a missing file at the end may be meant as the folder of results.
         meant_as_out = name == args.inputs[-1] and len(args.inputs) > 1 and not args.out
         advice = f"; if the results are to go there, type --out={name}" if meant_as_out else ""
         for path, folder in _found_by(name, args, plan, advice):
             real = _real_path(path)
-            if real not in seen:
-                seen.add(real)
-                yield path, folder
+            first, _ = files.setdefault(real, (path, folder))
+            if first is path or os.path.abspath(first) == os.path.abspath(path):
+                continue
+            if os.path.abspath(path) == real:
+                files[real], path = (path, folder), first
+            links.append(path)
+    if links:
+        logging.info("links to files that are taken already, left out: %s", some_names(links))
+    return list(files.values())
 
 
 def _found_by(
