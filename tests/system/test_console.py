@@ -150,6 +150,13 @@ def test_a_wrong_command_line_is_one_line(argv, capsys):
     assert err.endswith("; --help says more\n")
 
 
+def test_a_file_that_looks_like_an_option_is_said_to_be_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-dash.jpg").touch()
+    with pytest.raises(UserError, match=r"if the file is meant, type \./-dash\.jpg; --help"):
+        ArgumentParser().parse_args(["-dash.jpg"])
+
+
 class _Terminal(io.StringIO):
     def isatty(self):
         return True

@@ -30,6 +30,15 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self.add_argument("--version", action="version", version=f"wdsr_jax {wdsr_jax.__version__}")
 
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """As argparse does; what looks like an option but is a file is said to be one."""
+        namespace, unknown = self.parse_known_args(*args, **kwargs)
+        for name in filter(os.path.lexists, unknown):
+            self.error(f"{name}: no option has that name; if the file is meant, type ./{name}")
+        if unknown:
+            self.error("unrecognized arguments: " + " ".join(unknown))
+        return namespace
+
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""
         raise UserError(f"{message}; --help says more")
