@@ -47,6 +47,7 @@ PARAMETERS = {
     "configs/srcnn.py": 20_099,
     "configs/srcnn.py:srcnn_915": 20_099,
     "configs/srcnn.py:srcnn_955": 69_251,
+    "configs/srdensenet.py": 2_666_499,
     "configs/srgan.py": 1_547_350,  # of the generator
     "configs/srgan.py:srresnet": 1_547_350,
     "configs/srgan.py:edsr": 1_517_571,

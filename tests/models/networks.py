@@ -19,6 +19,7 @@ LOCAL = [
     "srcnn_955",
     "srresnet",
     "msrresnet",
+    "srdensenet",
     "rdn",
     "deconvolution",
 ]  # those of `tiny` that work in tiles

@@ -86,7 +86,10 @@ def test_a_network_has_the_same_gradients_in_training():
 @pytest.mark.parametrize(
     "fields",
     [
-        *(dict(name=name) for name in ("wdsr_a", "wdsr_b", "edsr", "srresnet", "rdn", "srcnn_955")),
+        *(
+            dict(name=name)
+            for name in ("wdsr_a", "wdsr_b", "edsr", "srresnet", "srdensenet", "rdn", "srcnn_955")
+        ),
         dict(name="edsr", upsampler="deconvolution"),
         dict(name="edrn", scale=1),
         None,

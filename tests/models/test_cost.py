@@ -113,7 +113,7 @@ def test_multiply_adds_of_layers_that_change_the_resolution():
     assert cost.multiply_adds(tiny("srcnn_915", 3, filters=64)) == 20_000 * pixels
 
 
-@pytest.mark.parametrize("name", ["srcnn_955", "srresnet", "rdn"])
+@pytest.mark.parametrize("name", ["srcnn_955", "srresnet", "srdensenet", "rdn"])
 def test_receptive_fields_of_the_other_networks_end_at_the_radius(name):
     module = tiny(name, 2)
     fields = cost.receptive_fields(module)

@@ -23,7 +23,7 @@ MORE = [
     *(dict(name="edsr", scale=scale, blocks=1, upsampler="deconvolution") for scale in (2, 3, 4)),
     *(
         dict(name=name, scale=scale, blocks=1)
-        for name in ("srresnet", "msrresnet", "rdn")
+        for name in ("srresnet", "msrresnet", "srdensenet", "rdn")
         for scale in (3, 4)
     ),
     dict(name="rdn", scale=2, blocks=1, upnet="espcn"),

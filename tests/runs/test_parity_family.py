@@ -1,4 +1,4 @@
-"""Parity of SRCNN, SRResNet, RDN, EDRN and EDSR's deconvolution with PyTorch, written there in float64.
+"""Parity with PyTorch, written there in float64, of the networks beside WDSR and EDSR.
 
 Small networks are compared, and the numbers of parameters of the papers'. Needs the extra `parity`; skipped
 without it.
@@ -146,6 +146,39 @@ class TorchRDN(nn.Module):
         for d, block in enumerate(self.blocks):
             named |= {f"block_{d}.conv_{c}": conv for c, conv in enumerate(block.convs)}
             named[f"block_{d}.fuse"] = block.fuse
+        return named | {f"up_{i}": up for i, up in enumerate(self.up)}
+
+
+class TorchSRDenseNet(nn.Module):
+    def __init__(self, scale, filters=256, blocks=8, layers=8, growth=16):
+        super().__init__()
+        width = layers * growth
+        self.low_level, self.tail = same(3, width, 3), same(filters, 3, 3)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(same(c * growth or width * (b + 1), growth, 3) for c in range(layers))
+            for b in range(blocks)
+        )
+        self.bottleneck = same(width * (blocks + 1), filters, 1)
+        up = functools.partial(nn.ConvTranspose2d, filters, filters, 3, padding=1)
+        factors = {2: [2], 3: [3], 4: [2, 2]}[scale]
+        self.up = nn.ModuleList(up(stride=r, output_padding=r - 1) for r in factors)
+
+    def forward(self, x):
+        x = torch.relu(self.low_level(x))
+        for first, *others in self.blocks:
+            outputs = [torch.relu(first(x))]
+            for conv in others:
+                outputs.append(torch.relu(conv(torch.cat(outputs, 1))))
+            x = torch.cat([x, *outputs], 1)
+        x = torch.relu(self.bottleneck(x))
+        for up in self.up:
+            x = torch.relu(up(x))
+        return self.tail(x)
+
+    def names(self):
+        named = {"low_level": self.low_level, "bottleneck": self.bottleneck, "tail": self.tail}
+        for b, block in enumerate(self.blocks):
+            named |= {f"block_{b}.conv_{c}": conv for c, conv in enumerate(block)}
         return named | {f"up_{i}": up for i, up in enumerate(self.up)}
 
 
@@ -313,6 +346,13 @@ NETWORKS = {
         lambda: TorchRDN(4, FILTERS, 2, 3, 5),
     ),
     **{
+        f"srdensenet x{scale}": (
+            dict(name="srdensenet", scale=scale, filters=FILTERS, blocks=2, layers=3, growth=4),
+            functools.partial(TorchSRDenseNet, scale, FILTERS, 2, 3, 4),
+        )
+        for scale in (2, 3, 4)
+    },
+    **{
         f"deconvolution x{scale}": (
             dict(name="edsr", scale=scale, filters=FILTERS, blocks=1, norm="none", upsampler="deconvolution"),
             functools.partial(TorchDeconvolution, scale, FILTERS, 1),
@@ -321,7 +361,7 @@ NETWORKS = {
     },
     "edrn": (dict(name="edrn", scale=1, filters=8, blocks=1), lambda: TorchEDRN(8, 1)),
 }
-OF_TRAINING = ["srcnn_955 x3", "srresnet x4", "rdn x2", "deconvolution x3", "edrn"]
+OF_TRAINING = ["srcnn_955 x3", "srresnet x4", "rdn x2", "srdensenet x4", "deconvolution x3", "edrn"]
 
 
 def pair(case):
@@ -397,6 +437,7 @@ def test_gradients_and_statistics_of_training(case):
         (dict(name="srresnet", scale=4), lambda: TorchSRResNet(4)),
         (dict(name="rdn", scale=2), lambda: TorchRDN(2)),
         (dict(name="rdn", scale=4, blocks=20, layers=6, growth=32), lambda: TorchRDN(4, 64, 20, 6, 32)),
+        (dict(name="srdensenet", scale=4), lambda: TorchSRDenseNet(4)),
         (dict(name="edsr", scale=2, norm="none", upsampler="deconvolution"), lambda: TorchDeconvolution(2)),
         (dict(name="edrn", scale=1), TorchEDRN),
     ],

@@ -33,6 +33,7 @@ from wdsr_jax.models.layers import count_params, fold_weight_norm
 from wdsr_jax.models.msrresnet import MSRResNet
 from wdsr_jax.models.rdn import RDN
 from wdsr_jax.models.srcnn import SRCNN
+from wdsr_jax.models.srdensenet import SRDenseNet
 from wdsr_jax.models.srresnet import SRResNet
 from wdsr_jax.models.wdsr import WDSR
 
@@ -54,6 +55,7 @@ _NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "srcnn_955": (SRCNN, {"middle": 5}),
     "msrresnet": (MSRResNet, {}),
     "srresnet": (SRResNet, {}),
+    "srdensenet": (SRDenseNet, {}),
     "rdn": (RDN, {}),
     "edrn": (EDRN, {}),
 }

@@ -38,6 +38,7 @@ PUBLISHED = {
     "WDSR-A 16x32": dict(name="wdsr_a", filters=32, blocks=16, expansion=4),
     "WDSR-A 32x128": dict(name="wdsr_a", filters=128, blocks=32, expansion=4),
     "WDSR-B 16x32": dict(name="wdsr_b", filters=32, blocks=16, expansion=6),
+    "SRDenseNet": dict(name="srdensenet"),
     "RDN 16x8": dict(name="rdn", blocks=16, layers=8, growth=64),
     "RDN 20x6": dict(name="rdn", blocks=20, layers=6, growth=32),
     "EDRN": dict(name="edrn", scale=1),
