@@ -159,9 +159,11 @@ class TorchSRDenseNet(nn.Module):
             for b in range(blocks)
         )
         self.bottleneck = same(width * (blocks + 1), filters, 1)
-        up = functools.partial(nn.ConvTranspose2d, filters, filters, 3, padding=1)
+        transposed = functools.partial(nn.ConvTranspose2d, filters, filters)
         factors = {2: [2], 3: [3], 4: [2, 2]}[scale]
-        self.up = nn.ModuleList(up(stride=r, output_padding=r - 1) for r in factors)
+        self.up = nn.ModuleList(
+            transposed(2 * r - 1, stride=r, padding=r - 1, output_padding=r - 1) for r in factors
+        )
 
     def forward(self, x):
         x = torch.relu(self.low_level(x))

@@ -47,8 +47,8 @@ class SRDenseNet(nn.Module):
 
     The first convolution has as many channels as a block puts out. Each block sees the outputs of all before
     it. A 1x1 convolution, the bottleneck, makes `filters` channels of the outputs of all levels, and a
-    transposed 3x3 convolution enlarges them by each factor of a scale of 2, 4, 8 and so on, or one by the
-    whole scale.
+    transposed 3x3 convolution enlarges them by each factor of a scale of 2, 4, 8 and so on; another scale r,
+    which the paper does not have, is one such convolution with a kernel of 2 r - 1, as in `EDSR`.
 
     Attributes:
         scale: upscaling factor.
@@ -85,6 +85,6 @@ class SRDenseNet(nn.Module):
         x = nn.relu(conv(self.filters, 1, name="bottleneck")(x))
         up = functools.partial(TransposedConv, self.filters, norm="none", dtype=self.dtype)
         for i, factor in enumerate(upscale_factors(self.scale)):
-            side = max(3, factor | 1)  # odd, and no smaller than the factor: no pixel is without input
-            x = nn.relu(up(side, name=f"up_{i}", factor=factor)(x))  # (B, H * factor, W * factor, filters)
+            up_i = up(2 * factor - 1, name=f"up_{i}", factor=factor)
+            x = nn.relu(up_i(x))  # (B, H * factor, W * factor, filters)
         return conv(3, 3, name="tail")(x).astype(jnp.float32)  # (B, H r, W r, 3)
