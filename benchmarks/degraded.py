@@ -1,9 +1,9 @@
-"""Networks on photographs with noise and JPEG: python -m benchmarks.degraded --scale=S --models NAME ... DIR ...
+"""Networks on degraded photographs: python -m benchmarks.degraded --scale=S --models=NAME,NAME DIR ...
 
-Each DIR is a set of `wdsr_jax.evaluate`. LR of MATLAB's bicubic gets Gaussian noise and then JPEG, 4:2:0, in five
-fixed settings: the four corners of noise 3 and 8 with JPEG 85 and 40, and JPEG 60 with little noise, as messengers
-leave photographs. The random numbers are a function of the pixels and of seed 0. A table of PSNR-Y in Markdown has
-a row a setting and set, and the means over the five.
+Each DIR is a set of `wdsr_jax.evaluate`. LR gets Gaussian noise and then JPEG, 4:2:0, in five fixed settings:
+the four corners of noise 3 and 8 with JPEG 85 and 40, and JPEG 60 with little noise, as messengers leave
+photographs. The random numbers are a function of the pixels and of seed 0. Printed is PSNR-Y in Markdown: a
+row a set and setting, their mean, and the set as it is.
 """
 
 import argparse
@@ -95,7 +95,8 @@ def main() -> None:
     options = parser.parse_args()
     enable_compilation_cache()
     sets = examples_of_folders(options.folders, options.scale)
-    tables = {name: measure(examples, options.scale, options.models.split(",")) for name, examples in sets.items()}
+    models = options.models.split(",")
+    tables = {name: measure(examples, options.scale, models) for name, examples in sets.items()}
     if options.out:
         options.out.write_text(json.dumps(tables, indent=1) + "\n")
     print(rows_of(tables))
