@@ -48,17 +48,20 @@ def _degraded(example: Example, cell: str) -> Example:
     return example._replace(load=load)
 
 
-def measure(examples: Sequence[Example], scale: int, models: Sequence[str]) -> Table:
+def measure(
+    examples: Sequence[Example], scale: int, models: Sequence[str], cells: Sequence[str] = tuple(CELLS)
+) -> Table:
     """PSNR-Y of bicubic and of each network, averaged over the images: in each cell, their mean, and clean.
 
     Args:
         examples: of one set, clean.
         scale: the upscaling factor.
         models: as for `load_pretrained`.
+        cells: of `CELLS`; where there are none, there is no mean.
     """
     networks = {name: load_pretrained(name) for name in models}
     table: Table = {}
-    for cell in (*CELLS, CLEAN):
+    for cell in (*cells, CLEAN):
         damaged = examples if cell == CLEAN else [_degraded(example, cell) for example in examples]
         table[cell] = {}
         for name, (module, params) in networks.items():
@@ -67,9 +70,10 @@ def measure(examples: Sequence[Example], scale: int, models: Sequence[str]) -> T
             )
             table[cell] |= {"bicubic": result["bicubic"]["psnr_y"]} if "bicubic" in result else {}
             table[cell][name] = result["model"]["psnr_y"]
-    columns = table[CLEAN]
-    mean = {column: float(np.mean([table[cell][column] for cell in CELLS])) for column in columns}
-    return {**{cell: table[cell] for cell in CELLS}, MEAN: mean, CLEAN: table[CLEAN]}
+    clean = table.pop(CLEAN)
+    if cells:
+        table[MEAN] = {column: float(np.mean([table[cell][column] for cell in cells])) for column in clean}
+    return table | {CLEAN: clean}
 
 
 def rows_of(tables: dict[str, Table]) -> str:
