@@ -8,10 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import networks, report, rounds
+import wdsr_jax
+from benchmarks import degraded, networks, report, rounds, ship
 from benchmarks.compute import check_same
+from tests.numpy_wdsr import random_params
+from wdsr_jax.evaluation.examples import Example
+from wdsr_jax.image.files import write_image
 from wdsr_jax.models import create_model
 from wdsr_jax.models.cost import OUTPUT, multiply_adds
+from wdsr_jax.weights.store import save_weights
 
 ROOT = Path(__file__).parents[1]
 
@@ -125,3 +130,37 @@ def test_operations_are_those_of_the_summary():
     assert flop * pixels == pytest.approx(2 * multiply_adds(create_model(model)))
     first = 2 * 3 * (9 * 32 + 25 * 12)  # of head and skip no input gradient is needed
     assert networks.operations(model, training=True) == pytest.approx(3 * flop - first)
+
+
+TINY = dict(name="wdsr_a", scale=2, filters=4, blocks=1, expansion=2)
+
+
+def test_degraded_cells_are_fixed(tmp_path):
+    lr = np.full((64, 64, 3), 120, np.uint8)
+    made = {cell: degraded.degrade_lr(lr, cell) for cell in degraded.CELLS}
+    assert len(made) == 5
+    for cell, image in made.items():
+        np.testing.assert_array_equal(image, degraded.degrade_lr(lr.copy(), cell))
+    strength = [made[cell].std() for cell in ("noise 8, JPEG 85", "noise 3, JPEG 85", "noise 3, JPEG 40")]
+    assert 8 > strength[0] > strength[1] > strength[2]
+    weights = tmp_path / "w.safetensors"
+    save_weights(weights, TINY, random_params(create_model(TINY)))
+    hr = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    table = degraded.measure([Example("a", (8, 8), lambda: (hr[::2, ::2], hr))], 2, [str(weights)])
+    assert list(table) == [*degraded.CELLS, degraded.MEAN, degraded.CLEAN]
+    for column in ("bicubic", str(weights)):
+        cells = [table[cell][column] for cell in degraded.CELLS]
+        assert table[degraded.MEAN][column] == pytest.approx(np.mean(cells))
+    assert degraded.rows_of({"Set": table}).count("\n") == 8
+
+
+def test_a_run_is_packed(tmp_path):
+    save_weights(tmp_path / "model.safetensors", TINY, random_params(create_model(TINY)))
+    (tmp_path / "set").mkdir()
+    write_image(tmp_path / "set/a.png", np.full((32, 32, 3), 99, np.uint8))
+    path = tmp_path / "small.safetensors"
+    ship.pack(tmp_path, path, 1000, [str(tmp_path / "set")])
+    (before, _), (after, params) = map(wdsr_jax.load_pretrained, (tmp_path, path))
+    assert before == after
+    kernel = np.asarray(params["head"]["kernel"])
+    np.testing.assert_array_equal(kernel, kernel.astype(np.float16))

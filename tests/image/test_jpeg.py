@@ -9,7 +9,7 @@ from PIL import Image
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
-from wdsr_jax.image.jpeg import MAX_SCANS, Segment, count_scans, read_segments, without_segments
+from wdsr_jax.image.jpeg import MAX_SCANS, Segment, count_scans, quality_of, read_segments, without_segments
 from wdsr_jax.photo.photos import read_photo
 
 RGB = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -65,3 +65,10 @@ def test_segments():
     assert without_segments(content, []) == content
     assert list(read_segments(io.BytesIO(PNG))) == []
     assert isinstance(first, Segment)
+
+
+@pytest.mark.parametrize("quality", [1, 25, 49, 50, 75, 92, 100])
+def test_the_quality_of_libjpeg_s_tables(quality):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG", quality=quality)
+    assert quality_of(Image.open(file).quantization[0]) == quality

@@ -9,6 +9,7 @@ from PIL import Image
 
 import wdsr_jax
 from tests.photo.samples import files, photo_file
+from tests.photo.shipped import CLEAN, FAST, PHOTO, ship
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
 from wdsr_jax.inference import network
@@ -93,6 +94,51 @@ def test_ten_photographs_of_ten_sizes_are_three_compilations_at_most(upscale, mo
     assert 1 <= network._compile.cache_info().misses <= 3
     for i, (height, width) in enumerate(sizes):
         assert read_image(f"big/{i}.png").shape == (2 * height, 2 * width, 3)
+
+
+def test_each_picture_of_a_folder_gets_the_network_that_suits_it(upscale, monkeypatch, tmp_path):
+    ship(monkeypatch, tmp_path / "shipped", CLEAN, PHOTO, FAST)
+    Path("in").mkdir()
+    for i, side in enumerate((40, 52, 64)):
+        image = Image.fromarray(np.full((side, side, 3), 90, np.uint8))
+        image.save(f"in/{i}.png")
+        image.save(f"in/{i}.jpg", quality=50)
+    network._compile.cache_clear()
+    code, messages = upscale("in", "--out=big", "--name={model}-{stem}", model=None)
+    assert code == 0
+    assert (
+        f"chosen by compression and noise: 3 by {PHOTO}, 3 by {CLEAN} (--model=clean|photo|fast)" in messages
+    )
+    assert 1 <= network._compile.cache_info().misses <= 3  # as with one network
+    made = [f"{CLEAN}-{i}.png" for i in range(3)] + [f"{PHOTO}-{i}.jpg" for i in range(3)]
+    assert files("big") == sorted(made)
+    expected = wdsr_jax.upscale(*load_pretrained(CLEAN), read_image("in/0.png"))
+    np.testing.assert_array_equal(read_image(f"big/{CLEAN}-0.png"), expected)
+    assert (
+        "6 of 6 there already (--overwrite redoes them)"
+        in upscale("in", "--out=big", "--name={model}-{stem}", model=None)[1]
+    )
+
+
+def test_what_was_chosen_is_said_with_the_reason(upscale, monkeypatch, tmp_path):
+    ship(monkeypatch, tmp_path / "shipped", CLEAN, PHOTO, FAST)
+    Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save("a.jpg", quality=50)
+    _, messages = upscale("a.jpg", model=None)
+    assert f"a.jpg: JPEG of quality 50, so by {PHOTO} (--model=clean|photo|fast)" in messages
+    for word, name in (("clean", CLEAN), ("fast", FAST)):
+        _, messages = upscale("a.jpg", "--overwrite", "--name=a-{model}", "--format=png", model=word)
+        assert not any("so by" in message for message in messages)
+        expected = wdsr_jax.upscale(*load_pretrained(name), read_image("a.jpg"))
+        np.testing.assert_array_equal(read_image(f"a-{name}.png"), expected)
+
+
+def test_without_a_photo_network_nothing_is_said(upscale, monkeypatch, tmp_path):
+    ship(monkeypatch, tmp_path / "shipped", CLEAN)
+    Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save("a.jpg", quality=50)
+    _, messages = upscale("a.jpg", "--format=png", model=None)
+    assert not any("so by" in message or "chosen" in message for message in messages)
+    expected = wdsr_jax.upscale(*load_pretrained(CLEAN), read_image("a.jpg"))
+    np.testing.assert_array_equal(read_image("a_x2.png"), expected)
 
 
 def test_thin_photographs_of_one_colour_keep_it(upscale):

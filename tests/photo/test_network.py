@@ -3,6 +3,7 @@
 import pytest
 
 from tests.photo.samples import photo_file
+from tests.photo.shipped import CLEAN, FAST, ship
 from wdsr_jax.errors import UserError
 from wdsr_jax.photo import network
 from wdsr_jax.photo.network import choose_network
@@ -16,9 +17,18 @@ def test_the_shipped_network_of_the_next_larger_scale_is_taken(factor, scale):
     assert getattr(module, "scale", None) == scale
 
 
-def test_without_shipped_weights_it_says_how_to_get_some(upscale, monkeypatch):
+def test_a_family_is_taken_by_its_word(monkeypatch, tmp_path):
+    ship(monkeypatch, tmp_path / "shipped", CLEAN, FAST, "wdsr-a-4-x4")
+    for model, factor, name in (("clean", 3, CLEAN), ("fast", 2, FAST), ("fast", 3, "wdsr-a-4-x4")):
+        assert choose_network(model, factor) is network.load_network(name)
+    assert choose_network("fast", 1) == (None, None)
+    with pytest.raises(UserError, match=r"^no photo network is shipped with this package; name yours with"):
+        choose_network("photo", 2)
+
+
+def test_without_shipped_weights_it_says_how_to_get_some(upscale, monkeypatch, tmp_path):
     photo_file("a.png")
-    monkeypatch.setattr(network, "pretrained_for", lambda factor: None)
+    ship(monkeypatch, tmp_path / "shipped")
     with pytest.raises(
         UserError, match=r"^no weights are shipped with this package; name yours with --model="
     ):

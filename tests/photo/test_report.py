@@ -27,7 +27,7 @@ def test_long_work_says_how_long(monkeypatch, messages):
     on_pixels = report.paced(progress)
     for _ in range(3):
         on_pixels(1e6)
-    advice = "a smaller network (--model), smaller pictures or a GPU would be faster"
+    advice = "a smaller network (--model=fast), smaller pictures or a GPU would be faster"
     assert messages() == [("INFO", f"about 16 min to go; {advice}")]
 
 

@@ -21,6 +21,7 @@ import pytest
 
 import wdsr_jax
 from tests.photo.samples import photo_file
+from tests.photo.shipped import CLEAN, FAST, PHOTO, ship
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
 from wdsr_jax.photo import serve
@@ -135,6 +136,21 @@ def test_the_page_offers_what_there_is(weights):
     assert (own["scale"], own["format"]) == ("2.5", "webp")
     assert own["models"]["2.5"] == [weights]
     assert own["models"]["4"] == [weights, *shipped["models"]["4"]]
+
+
+def test_the_page_lets_each_photograph_choose(opened, monkeypatch, tmp_path):
+    ship(monkeypatch, tmp_path / "shipped", CLEAN, PHOTO, FAST)
+    client = opened(model=None)
+    names = client.server.choices["models"]["2"]
+    assert names[0] == serve.CHOSEN and sorted(names[1:]) == sorted([CLEAN, PHOTO, FAST])
+    pixels, content = noise_png(tmp_path)
+    for model, name in (("", PHOTO), (serve.CHOSEN, PHOTO), (FAST, FAST)):
+        _, sent = client.send("a.png", content, model=model)
+        assert client.wait(sent["id"])["state"] == "done"
+        answer = client.ask(f"pictures/{sent['id']}/result")
+        expected = wdsr_jax.upscale(*load_pretrained(name), pixels)
+        np.testing.assert_array_equal(read_image(io.BytesIO(answer.body)), expected)
+    assert serve.choices(parse_arguments(["--serve", "--model=fast"]))["models"]["2"][0] == FAST
 
 
 def test_several_at_once(opened, tmp_path, weights):

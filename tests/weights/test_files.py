@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.weights.files import find_weights, list_pretrained
+from wdsr_jax.weights import files
+from wdsr_jax.weights.files import check_model, find_weights, list_pretrained, pretrained_for
 
 
 def test_a_shipped_name_a_workdir_and_a_file(tmp_path, monkeypatch):
@@ -28,3 +29,26 @@ def test_a_shipped_name_a_workdir_and_a_file(tmp_path, monkeypatch):
 def test_no_jax_is_imported():
     code = "import sys, wdsr_jax.weights.files; assert not {'jax', 'flax', 'numpy'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_families_do_not_mix(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_SHIPPED", tmp_path)
+    assert pretrained_for(2) is None
+    for name in ("wdsr-a-16-x2", "wdsr-a-16-x3", "wdsr-a-16-photo-x4", "wdsr-a-4-x2"):
+        (tmp_path / f"{name}.safetensors").touch()
+    assert pretrained_for(2) == pretrained_for(1.5, "clean") == "wdsr-a-16-x2"
+    assert pretrained_for(8) == "wdsr-a-16-x3"
+    assert pretrained_for(2, "photo") == "wdsr-a-16-photo-x4"
+    assert pretrained_for(4, "fast") == "wdsr-a-4-x2"
+
+
+def test_a_model_is_a_family_that_ships_or_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_SHIPPED", tmp_path)
+    (tmp_path / "wdsr-a-4-x2.safetensors").touch()
+    check_model(None)
+    check_model("fast")
+    check_model("wdsr-a-4-x2")
+    with pytest.raises(UserError, match=r"^--model=photo: no network of that kind is shipped"):
+        check_model("photo")
+    with pytest.raises(UserError, match=r"^nothing: no such file"):
+        check_model("nothing")

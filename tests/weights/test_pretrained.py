@@ -1,49 +1,52 @@
-"""Each shipped file gives its stated PSNR on a photograph that no training has seen."""
+"""Each shipped file is what was measured: its checksum, and its PSNR on a photograph not trained on."""
 
-from fractions import Fraction
+import hashlib
+import json
 
 import jax
 import pytest
 
 import wdsr_jax
-from wdsr_jax.data.sample import sample_files
-from wdsr_jax.image.files import read_image
+from benchmarks.ship import LARGEST, SHIPPED, STATED, SUMS, chelsea, part_of, psnr_of
+from wdsr_jax.weights.safetensors_files import open_safetensors
 
-# PSNR-Y on chelsea.png, measured when the weights were added; and on a part of it, (y, x, side), with an eye.
-STATED = {"wdsr-a-16-x2": 37.224, "wdsr-a-16-x3": 33.998, "wdsr-a-16-x4": 32.442}
-PART = (84, 120, 72)
-OF_PART = {"wdsr-a-16-x2": 37.299, "wdsr-a-16-x3": 33.959, "wdsr-a-16-x4": 32.044}
+# PSNR-Y on chelsea.png and on a part of it, measured when the weights were added.
+TABLE = json.loads(STATED.read_text())
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
 
 
 def test_tables_are_complete():
-    assert sorted(STATED) == sorted(OF_PART) == wdsr_jax.list_pretrained()
+    assert sorted(TABLE) == wdsr_jax.list_pretrained()
 
 
-def psnr(name, hr):
+def test_checksums():
+    sums = dict(reversed(line.split()) for line in SUMS.read_text().splitlines())
+    files = {path.name: path.read_bytes() for path in SHIPPED.glob("*.safetensors")}
+    assert sums == {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    assert max(map(len, files.values())) <= LARGEST
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_kernels_are_small_and_the_network_is_of_its_name(name):
+    with open_safetensors(SHIPPED / f"{name}.safetensors") as file:
+        assert {head.dtype.name for key, head in file.heads.items() if key.endswith("kernel")} == {"float16"}
+        if not name.startswith("wdsr-a-16-x"):  # the first ones say nothing of their training
+            assert file.metadata["licence"] == "Apache-2.0" and "photographs" in file.metadata["trained_on"]
+            assert int(file.metadata["steps"]) > 0 and "Set5" in json.loads(file.metadata["scores"])
     model, params = wdsr_jax.load_pretrained(name)
     assert name.endswith(f"-x{model.scale}")
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
-    height, width = (side // model.scale * model.scale for side in hr.shape[:2])
-    hr = hr[:height, :width]
-    sr = wdsr_jax.upscale(model, params, wdsr_jax.imresize(hr, Fraction(1, model.scale)))
-    return wdsr_jax.psnr(sr, hr, scale=model.scale)
-
-
-def chelsea():
-    return read_image(next(path for path in sample_files()[1] if path.stem == "chelsea"))
 
 
 @pytest.mark.parametrize(
-    "name", [name if name.endswith("x4") else pytest.param(name, marks=pytest.mark.ci) for name in OF_PART]
+    "name", [name if name.endswith("x4") else pytest.param(name, marks=pytest.mark.ci) for name in TABLE]
 )
 def test_psnr_of_a_part(name):
-    y, x, side = PART
-    assert psnr(name, chelsea()[y : y + side, x : x + side]) == pytest.approx(OF_PART[name], abs=0.005)
+    assert psnr_of(name, part_of(chelsea())) == pytest.approx(TABLE[name]["part"], abs=0.005)
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("name", STATED)
+@pytest.mark.parametrize("name", TABLE)
 def test_stated_psnr(name):
-    assert psnr(name, chelsea()) == pytest.approx(STATED[name], abs=0.005)
+    assert psnr_of(name, chelsea()) == pytest.approx(TABLE[name]["chelsea"], abs=0.005)

@@ -51,6 +51,7 @@ def test_what_is_written_the_library_reads(tmp_path):
     tensors = {
         "b": rng.normal(size=(2, 3, 4)).astype("<f4").transpose(2, 0, 1),
         "a": np.float32(2),
+        "half": rng.normal(size=(3, 1)).astype("<f2"),
         "z": np.zeros((0, 2), "<f4"),
         "β": np.asfortranarray(rng.normal(size=(3, 2)).astype("<f4")),
     }

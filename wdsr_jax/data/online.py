@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wdsr_jax.data.settings import Online, Range
+from wdsr_jax.image.jpeg import LUMA_TABLE
 
 ONLINE_VERSION = 1  # raise it when `degrade_image` gives other pixels: LR made earlier is then made anew
 
@@ -266,17 +267,7 @@ def to_levels(image: jax.Array) -> jax.Array:
     return jnp.clip(_round(image), 0, 255)
 
 
-# ITU-T T.81, tables K.1 and K.2, as in libjpeg's jcparam.c.
-_LUMA = [
-    [16, 11, 10, 16, 24, 40, 51, 61],
-    [12, 12, 14, 19, 26, 58, 60, 55],
-    [14, 13, 16, 24, 40, 57, 69, 56],
-    [14, 17, 22, 29, 51, 87, 80, 62],
-    [18, 22, 37, 56, 68, 109, 103, 77],
-    [24, 35, 55, 64, 81, 104, 113, 92],
-    [49, 64, 78, 87, 103, 121, 120, 101],
-    [72, 92, 95, 98, 112, 100, 103, 99],
-]
+# ITU-T T.81, table K.2, as in libjpeg's jcparam.c.
 _CHROMA = [
     [17, 18, 24, 47, 99, 99, 99, 99],
     [18, 21, 26, 66, 99, 99, 99, 99],
@@ -284,7 +275,7 @@ _CHROMA = [
     [47, 66, 99, 99, 99, 99, 99, 99],
     *[[99] * 8] * 4,
 ]
-_TABLES = np.array([_LUMA, _CHROMA], np.int32).reshape(2, 64)
+_TABLES = np.array([LUMA_TABLE, _CHROMA], np.int32).reshape(2, 64)
 
 
 def _dct_matrix() -> np.ndarray:

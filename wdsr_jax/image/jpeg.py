@@ -1,10 +1,10 @@
-"""The structure of JPEG files: their segments, and how many scans a decoder would have to go through.
+"""What JPEG files say of themselves: their segments, the number of their scans, the quality of their tables.
 
 Source: ITU-T T.81, annex B.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 # A progressive picture has about 10 scans. A decoder goes through all blocks of the picture for each, so that
@@ -18,6 +18,17 @@ _SEQUENTIAL = (0xC0, 0xC1)
 _FRAMES = tuple(set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC})
 # In the coded data, a marker is what is neither a stuffed byte nor the start of an interval.
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+# ITU-T T.81, table K.1, as in libjpeg's jcparam.c: how coarse luma is at quality 50, row by row.
+LUMA_TABLE = [
+    [16, 11, 10, 16, 24, 40, 51, 61],
+    [12, 12, 14, 19, 26, 58, 60, 55],
+    [14, 13, 16, 24, 40, 57, 69, 56],
+    [14, 17, 22, 29, 51, 87, 80, 62],
+    [18, 22, 37, 56, 68, 109, 103, 77],
+    [24, 35, 55, 64, 81, 104, 113, 92],
+    [49, 64, 78, 87, 103, 121, 120, 101],
+    [72, 92, 95, 98, 112, 100, 103, 99],
+]
 
 
 class Segment(NamedTuple):
@@ -87,6 +98,22 @@ def count_scans(file: BinaryIO) -> int:
         if marker not in _WITHOUT_DATA:
             position += int.from_bytes(content[position : position + 2])
     return count
+
+
+def quality_of(table: Sequence[int]) -> int:
+    """The quality from 1 to 100 at which libjpeg's luma is quantised most nearly as by a table.
+
+    Args:
+        table: of 64 steps, row by row, such as `quantization[0]` of Pillow's.
+    """
+    standard = [step for row in LUMA_TABLE for step in row]
+
+    def distance(quality: int) -> float:
+        percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+        steps = [min(max((step * percent + 50) // 100, 1), 255) for step in standard]
+        return sum(abs(a - b) for a, b in zip(steps, table, strict=True))
+
+    return min(range(100, 0, -1), key=distance)
 
 
 def without_segments(content: bytes, segments: list[Segment]) -> bytes:

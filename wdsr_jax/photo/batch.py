@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.pixels import to_float, to_uint8
 from wdsr_jax.inference.tiles import Tiling, plan_tilings
+from wdsr_jax.photo.choice import Choice, choose_model, choose_video_model
 from wdsr_jax.photo.compare import comparison_page
 from wdsr_jax.photo.formats import OUTPUT_FORMATS, check_size, format_of
 from wdsr_jax.photo.jobs import Job, Plan
@@ -21,9 +23,14 @@ from wdsr_jax.photo.network import choose_network, load_network
 from wdsr_jax.photo.photos import Photo, encode_photo, read_photo, write_photo
 from wdsr_jax.photo.record import add_to_record
 from wdsr_jax.photo.report import (
+    Choices,
     Lost,
+    OnChoice,
     OnPixels,
+    counting,
+    log_choice,
     paced,
+    report_choices,
     report_end,
     report_losses,
     report_plan,
@@ -37,6 +44,7 @@ from wdsr_jax.system.files import path_errors
 from wdsr_jax.system.memory import host_memory
 from wdsr_jax.video.formats import is_video
 from wdsr_jax.video.transcode import upscale_video
+from wdsr_jax.weights.files import FAMILIES, pretrained_for
 
 
 def upscale_files(plan: Plan, args: argparse.Namespace) -> int:
@@ -53,12 +61,14 @@ def upscale_files(plan: Plan, args: argparse.Namespace) -> int:
         UserError: the model or the page cannot be used, or the only file fails.
     """
     enable_compilation_cache()
-    if args.model:
+    if args.model and args.model not in FAMILIES:
         load_network(args.model, args.perceptual)  # a mistake in it is named once, not for each file
     jobs = with_megapixels(plan.jobs)
     failed, lost = [source for source, _ in plan.failures], Lost()
+    choices: Choices = {}
     report_plan(plan)
     tilings = _tilings(plan.jobs, args)
+    on_choice = log_choice if len(plan.jobs) == 1 else counting(choices)
     with contextlib.ExitStack() as stack:
         compare = stack.enter_context(comparison_page(args.compare)) if args.compare else None
         bar = stack.enter_context(Progress(sum(megapixels for _, megapixels in jobs), "MP", digits=2))
@@ -69,9 +79,9 @@ def upscale_files(plan: Plan, args: argparse.Namespace) -> int:
             try:
                 _make_folder(job.target.parent)
                 if is_video(job.source):
-                    losses = _upscale_video(job, args)
+                    losses = _upscale_video(job, args, on_choice)
                 else:
-                    losses = _upscale_photo(job, args, tilings, on_pixels, compare)
+                    losses = _upscale_photo(job, args, tilings, on_pixels, on_choice, compare)
                 for loss in losses:
                     lost.setdefault(loss, []).append(job.source)
                 add_to_record(job.target, job.entry)
@@ -87,6 +97,7 @@ def upscale_files(plan: Plan, args: argparse.Namespace) -> int:
                 failed.append(job.source)
             if bar.total:  # the size was a guess, or the file failed
                 bar.total += bar.done - before - megapixels
+    report_choices(choices)
     return report_end(plan, failed, lost, args.out)
 
 
@@ -128,10 +139,11 @@ def _upscale_photo(
     args: argparse.Namespace,
     tilings: Callable[[Any], list[Tiling] | None],
     on_pixels: OnPixels,
+    on_choice: OnChoice,
     compare: Callable[..., None] | None,
 ) -> tuple[str, ...]:
     photo = read_photo(job.source)
-    upscaled = upscale_by_arguments(photo, job, args, on_pixels, tilings)
+    upscaled = upscale_by_arguments(photo, job, args, on_pixels, tilings, on_choice)
     lost = write_photo(job.target, upscaled, quality=args.quality)
     if compare:
         pixels = (_rgb_of_8_bits(image.pixels) for image in (photo, upscaled))
@@ -144,9 +156,17 @@ def _rgb_of_8_bits(pixels: np.ndarray) -> np.ndarray:
     return rgb if rgb.dtype == np.uint8 else to_uint8(to_float(rgb))
 
 
-def _upscale_video(job: Job, args: argparse.Namespace) -> tuple[str, ...]:
+def _upscale_video(job: Job, args: argparse.Namespace, on_choice: OnChoice) -> tuple[str, ...]:
+    chosen: Choice | None = None
+
     def upscale_frame(frame: np.ndarray) -> np.ndarray:
-        return upscale_by_arguments(Photo(frame), job, args).pixels
+        nonlocal chosen
+        if chosen is None:  # by the first frame, for all
+            factor = _factor(frame.shape[:2], args)
+            chosen = choose_video_model(args.model, factor, on_cpu=jax.default_backend() == "cpu")
+            on_choice(job.source, chosen, factor)
+        named = argparse.Namespace(**vars(args) | {"model": chosen.model or "clean"})
+        return upscale_by_arguments(Photo(frame), job, named).pixels
 
     return upscale_video(job.source, job.target, upscale_frame, quality=args.quality)
 
@@ -157,6 +177,7 @@ def upscale_by_arguments(
     args: argparse.Namespace,
     on_pixels: OnPixels = lambda count: None,
     tilings: Callable[[Any], list[Tiling] | None] = lambda module: None,
+    on_choice: OnChoice = log_choice,
 ) -> Photo:
     """One photograph, or one frame of a video, by the arguments of the command.
 
@@ -166,13 +187,17 @@ def upscale_by_arguments(
         args: see `command.parse_arguments`.
         on_pixels: is called with the count of LR pixels done since the last call.
         tilings: the tilings that a network may use; None where it chooses them by itself.
+        on_choice: is called with the network that is taken, and why.
 
     Raises:
         UserError: the result is too large for its format or for the memory, or an option does not fit.
     """
     height, width, _ = photo.pixels.shape
     size = _target_size((height, width), args)
-    module, params = _network((height, width), args)
+    factor = _factor((height, width), args)
+    choice = choose_model(args.model, photo, factor)
+    on_choice(job.source, choice, factor)
+    module, params = choose_network(choice.model, factor, args.perceptual)
     scale: int = module.scale if module else 1
     _check_options(job, args, module, (height * scale, width * scale), size)
     output_format = "" if is_video(job.source) else format_of(job.target)
@@ -242,25 +267,37 @@ def _target_size(size: tuple[int, int], args: argparse.Namespace) -> tuple[int, 
     )
 
 
-def _network(size: tuple[int, int], args: argparse.Namespace) -> tuple[Any, Any]:
-    """Module and params for an image of `size`; (None, None) to resample only."""
+def _factor(size: tuple[int, int], args: argparse.Namespace) -> float:
+    """By which an image of `size` (H, W) is upscaled, at least one of its sides."""
     target = _target_size(size, args)
-    return choose_network(args.model, max(target[0] / size[0], target[1] / size[1]), args.perceptual)
+    return max(target[0] / size[0], target[1] / size[1])
+
+
+def _candidates(size: tuple[int, int], args: argparse.Namespace) -> list[Any]:
+    """The modules that an image of `size` may be upscaled by; None to resample only."""
+    factor = _factor(size, args)
+    has_choice = args.model is None and pretrained_for(factor, "photo")
+    models = ("clean", "photo") if has_choice else (args.model,)
+    return [choose_network(model, factor, args.perceptual)[0] for model in models]
 
 
 def _tilings(jobs: Iterable[Job], args: argparse.Namespace) -> Callable[[Any], list[Tiling] | None]:
     """A function from a network to the few shapes of tiles for all the photographs that it upscales.
 
-    A shape is a compilation, which costs as much as a small photograph.
+    A shape is a compilation, which costs as much as a small photograph. Networks that differ in their weights
+    alone share it, so each is planned for all photographs that it may be chosen for.
     """
+    known = [job.size for job in jobs if job.size]
+    if len(known) < 2:  # no need to load what a single photograph might be upscaled by
+        return lambda module: None
     sizes: dict[int, list[tuple[int, int]]] = {}
     planned: dict[int, list[Tiling] | None] = {}
 
     def tilings(module: Any) -> list[Tiling] | None:
         if not sizes:
-            for job in jobs:
-                if job.size:
-                    sizes.setdefault(id(_network(job.size, args)[0]), []).append(job.size)
+            for size in known:
+                for candidate in _candidates(size, args):
+                    sizes.setdefault(id(candidate), []).append(size)
         key = id(module)
         if key not in planned:
             if module is None or len(sizes.get(key, ())) < 2:

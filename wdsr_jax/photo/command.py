@@ -13,7 +13,7 @@ from wdsr_jax.photo.formats import OUTPUT_FORMATS
 from wdsr_jax.photo.naming import FIELDS
 from wdsr_jax.system.console import ArgumentParser, exit_on_signals, run_command
 from wdsr_jax.video.formats import VIDEO_FORMATS
-from wdsr_jax.weights.files import find_weights
+from wdsr_jax.weights.files import FAMILIES, check_model
 
 _LARGEST = 10**9  # of numbers: more pixels than any format holds
 DEFAULT_SCALE = 4  # the largest that shipped weights have
@@ -42,8 +42,7 @@ def main() -> int:
     """
     exit_on_signals()
     args = parse_arguments(sys.argv[1:])
-    if args.model:
-        find_weights(args.model)  # here, before JAX is imported
+    check_model(args.model)  # here, before JAX is imported
     if args.serve is not None:
         from wdsr_jax.photo.serve import serve
 
@@ -92,7 +91,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         args.scale = DEFAULT_SCALE
     if args.perceptual is not None and not 0 <= args.perceptual <= 1:
         raise UserError(f"--perceptual={args.perceptual}: from 0 to 1")
-    if args.perceptual is not None and not args.model:
+    if args.perceptual is not None and args.model in (None, *FAMILIES):
         raise UserError("--perceptual needs --model: the workdir of a fine-tuning with a discriminator")
     if args.quality is not None and args.quality > 100:
         raise UserError(f"--quality={args.quality}: 1 to 100")
@@ -136,7 +135,8 @@ def _parser() -> ArgumentParser:
     size.add_argument("--height", type=_positive(int), help="pixels")
     size.add_argument("--megapixels", type=_positive(float), help="pixels in all, in millions")
     network = parser.add_argument_group("network")
-    network.add_argument("-m", "--model", help="shipped name, workdir or weights file (default: by scale)")
+    families = "clean, photo (noise, JPEG), fast, a shipped name, workdir or file (default: by the picture)"
+    network.add_argument("-m", "--model", help=families)
     network.add_argument(
         "-t", "--tile", type=_positive(int), help="side of the tiles (default: by free memory)"
     )

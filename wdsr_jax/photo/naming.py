@@ -6,10 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from wdsr_jax.errors import UserError
+from wdsr_jax.photo.choice import choose_model, choose_video_model, network_name
 from wdsr_jax.photo.formats import OUTPUT_FORMATS
+from wdsr_jax.photo.photos import read_photo
 from wdsr_jax.photo.sizes import size_label, target_size
 from wdsr_jax.video.formats import VIDEO_FORMATS, is_video
-from wdsr_jax.weights.files import find_weights, pretrained_for
+from wdsr_jax.weights.files import FAMILIES, find_weights, pretrained_for
 
 # Image formats that an output keeps; the others (GIF, BMP, JPEG 2000, PPM) become PNG.
 _KEPT_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".avif")
@@ -103,15 +106,31 @@ def _name(item: Input, args: argparse.Namespace) -> str:
         fields["parent"] = Path(os.path.abspath(source)).parent.name
     fields["scale"] = f"{factor:.3g}" if factor else size_label(args)
     if "{model" in pattern:
-        fields["model"] = _model_name(args.model, factor)
+        fields["model"] = _model_name(args.model, source, factor or 4)
     return pattern.format(**fields) + _suffix(source, args)
 
 
-def _model_name(model: str | None, factor: float | None) -> str:
+def _model_name(model: str | None, source: Path, factor: float) -> str:
     if model is None:
-        return pretrained_for(factor or 4) or "none"
+        model = _chosen(source, factor)
+    if model is None or model in FAMILIES:
+        return network_name(model, factor) or "none"
     path = find_weights(model)
     return path.parent.name if os.path.isdir(os.path.expanduser(model)) else path.stem
+
+
+def _chosen(source: Path, factor: float) -> str | None:
+    """The family that will be chosen for a file: it is read for that where it has to be."""
+    if is_video(source):
+        import jax  # which --help can do without
+
+        return choose_video_model(None, factor, on_cpu=jax.default_backend() == "cpu").model
+    if pretrained_for(factor, "photo") is None:
+        return None
+    try:
+        return choose_model(None, read_photo(source), factor).model
+    except UserError:  # it is named when it is upscaled
+        return None
 
 
 def _suffix(source: Path, args: argparse.Namespace) -> str:

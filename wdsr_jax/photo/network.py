@@ -4,7 +4,8 @@ import functools
 from typing import Any
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.weights.files import pretrained_for
+from wdsr_jax.photo.choice import network_name
+from wdsr_jax.weights.files import FAMILIES
 from wdsr_jax.weights.store import load_between, load_pretrained
 
 
@@ -26,24 +27,25 @@ def load_network(name: str, perceptual: float | None = None) -> tuple[Any, Any]:
 
 
 def choose_network(name: str | None, factor: float, perceptual: float | None = None) -> tuple[Any, Any]:
-    """The network to upscale by `factor`: the one named, else of those shipped the next larger scale.
+    """The network to upscale by `factor`: the one named, else of a shipped family the next larger scale.
 
     Args:
-        name: as for `load_pretrained`, or None.
+        name: as for `load_pretrained`, or a key of `FAMILIES`; None for the clean family.
         factor: of both sides.
         perceptual: of the one named, see `load_between`.
 
     Returns:
-        module and params; (None, None) for a factor of at most 1 where none is named.
+        module and params; (None, None) for a factor of at most 1 where no file is named.
 
     Raises:
-        UserError: no network is shipped, or the one named cannot be loaded.
+        UserError: no such network is shipped, or the one named cannot be loaded.
     """
-    if name:
+    if name and name not in FAMILIES:
         return load_network(name, perceptual)
     if factor <= 1:
         return None, None
-    shipped = pretrained_for(factor)
+    shipped = network_name(name, factor)
     if shipped is None:
-        raise UserError("no weights are shipped with this package; name yours with --model=WORKDIR or FILE")
+        family = f"no {name} network is" if name else "no weights are"
+        raise UserError(f"{family} shipped with this package; name yours with --model=WORKDIR or FILE")
     return load_network(shipped)

@@ -22,6 +22,7 @@ from wdsr_jax.image.jpeg import Segment, read_segments, without_segments
 from wdsr_jax.image.pixels import dihedral
 from wdsr_jax.image.plugins import turns_itself
 from wdsr_jax.photo.colour import for_8_bits, grey_to_srgb, rgb_to_srgb
+from wdsr_jax.photo.compression import Compression, compression_of
 from wdsr_jax.photo.decode import read_channels, read_planar_channels
 from wdsr_jax.photo.exif import PREFIX, needs_much_memory
 from wdsr_jax.photo.formats import FORMATS, check_size, format_of
@@ -59,12 +60,14 @@ class Photo(NamedTuple):
         alpha: (H, W) of the same type, straight (not multiplied into the pixels); None: the file has none.
         metadata: what else the file holds.
         lost: what the file held and this does not, in a few words each, such as "HDR gain map".
+        compression: of the file.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
     metadata: Metadata = Metadata()
     lost: tuple[str, ...] = ()
+    compression: Compression = Compression()
 
 
 def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> Photo:
@@ -114,12 +117,13 @@ def read_photo(file: str | os.PathLike | BinaryIO, name: str | None = None) -> P
             channels = np.ascontiguousarray(dihedral(channels, turned))  # (H, W, C)
             colours = channels.shape[-1] - 1 | 1  # 1 of 1 and 2, 3 of 3 and 4
             metadata = read_metadata(source, channels.shape[:2], colours, name)
+            compression = compression_of(image, metadata.lossless)
     if (emptied or (source.exif and not metadata.exif)) and DAMAGED_EXIF not in lost:
         lost += (DAMAGED_EXIF,)
     if colours == channels.shape[-1]:
-        return Photo(channels, None, metadata, lost)
+        return Photo(channels, None, metadata, lost, compression)
     pixels, alpha = (np.ascontiguousarray(part) for part in (channels[..., :-1], channels[..., -1]))
-    return Photo(pixels, alpha, metadata, lost)
+    return Photo(pixels, alpha, metadata, lost, compression)
 
 
 def write_photo(path: str | os.PathLike, photo: Photo, *, quality: int | None = None) -> tuple[str, ...]:
@@ -295,7 +299,7 @@ def _without_heavy_exif(stream: BinaryIO) -> tuple[BinaryIO, bool]:
 
 
 def _encode(file: BinaryIO, photo: Photo, output_format: str, quality: int | None) -> tuple[str, ...]:
-    pixels, alpha, _, _ = photo
+    pixels, alpha = photo.pixels, photo.alpha
     metadata = metadata_with_size(photo.metadata, pixels.shape[:2])
     if output_format == "png":
         write_png(file, pixels, alpha, png_chunks(metadata))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wdsr_jax.system.files import open_regular
-from wdsr_jax.weights.files import find_weights
+from wdsr_jax.weights.files import FAMILIES, find_weights, pretrained_for
 
 RECORD_FILE = ".wdsr_jax.jsonl"
 _MOST_BYTES = 2**26  # of a record that is read: some 200,000 results
@@ -23,8 +23,14 @@ _OPTIONS = ("scale", "width", "height", "megapixels", "perceptual", "ensemble", 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
     """The options of the command that the result depends on; of weights the name, size and time."""
     options = {name: getattr(args, name) for name in _OPTIONS}
-    weights = None if args.model is None else [args.model, *_size_and_time(find_weights(args.model))]
-    return {name: value for name, value in options.items() if value} | {"model": weights}
+    return {name: value for name, value in options.items() if value} | {"model": _weights_of(args.model)}
+
+
+def _weights_of(model: str | None) -> list[Any] | str | None:
+    """Of weights the name, size and time; a family's name; where none is named, whether there is a choice."""
+    if model is None:  # without a choice it is the clean network, as in versions that shipped no other
+        return "chosen" if pretrained_for(1, "photo") else None
+    return model if model in FAMILIES else [model, *_size_and_time(find_weights(model))]
 
 
 def entry_of(source: Path, options: dict[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,16 @@ from typing import Any
 import jax
 from absl import logging
 
+from wdsr_jax.photo.choice import Choice, network_name
 from wdsr_jax.photo.jobs import Job, Plan, some_names
 from wdsr_jax.system.console import Progress
 from wdsr_jax.video.formats import is_video
+from wdsr_jax.weights.files import FAMILIES
 
 Lost = dict[str, list[Path]]  # what results do not keep, and of which files
 OnPixels = Callable[[float], Any]  # called with the count of LR pixels that are done
+OnChoice = Callable[[Path, Choice, float], None]  # called with a file, its network and the factor
+Choices = dict[str, int]  # how many pictures were upscaled by each network that was chosen
 _LONG = 600  # seconds, from which on it is said what would be faster
 
 
@@ -67,6 +71,31 @@ def paced(bar: Progress) -> OnPixels:
     return on_pixels
 
 
+def log_choice(source: Path, choice: Choice, factor: float) -> None:
+    """Says which network a file is upscaled by and why, if there was a choice."""
+    if choice.reason:
+        name = network_name(choice.model, factor)
+        logging.info("%s: %s, so by %s (--model=%s)", source, choice.reason, name, "|".join(FAMILIES))
+
+
+def counting(choices: Choices) -> OnChoice:
+    """Counts for `report_choices` instead of saying it of each file."""
+
+    def on_choice(source: Path, choice: Choice, factor: float) -> None:
+        if choice.reason:
+            name = str(network_name(choice.model, factor))
+            choices[name] = choices.get(name, 0) + 1
+
+    return on_choice
+
+
+def report_choices(choices: Choices) -> None:
+    """Says how many files were upscaled by which network, if there was a choice."""
+    if choices:
+        counts = ", ".join(f"{count} by {name}" for name, count in sorted(choices.items()))
+        logging.info("chosen by compression and noise: %s (--model=%s)", counts, "|".join(FAMILIES))
+
+
 def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
@@ -75,7 +104,7 @@ def _faster(seconds: float) -> str:
     """What would be faster, where the work is long."""
     if seconds < _LONG or jax.default_backend() != "cpu":
         return ""
-    return "; a smaller network (--model), smaller pictures or a GPU would be faster"
+    return "; a smaller network (--model=fast), smaller pictures or a GPU would be faster"
 
 
 def report_losses(lost: Lost) -> None:

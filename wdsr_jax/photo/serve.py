@@ -26,15 +26,17 @@ from urllib.parse import parse_qs, quote, urlsplit
 from absl import logging
 
 from wdsr_jax.errors import UserError
+from wdsr_jax.photo.choice import network_name
 from wdsr_jax.photo.compare import read_page
 from wdsr_jax.photo.formats import OUTPUT_FORMATS, format_of
 from wdsr_jax.photo.network import load_network
 from wdsr_jax.photo.queue import VIEWS, Picture, Queue
 from wdsr_jax.system.compilation import enable_compilation_cache
 from wdsr_jax.system.files import path_errors
-from wdsr_jax.weights.files import list_pretrained, pretrained_for
+from wdsr_jax.weights.files import FAMILIES, list_pretrained, pretrained_for
 
 DEFAULT_PORT = 8642
+CHOSEN = "by the photograph"  # offered as a network: the command chooses one for each photograph
 MOST_BYTES = 2**29  # of an upload
 _PORTS_TRIED = 20  # from the default one on
 _PATIENCE = 60  # seconds without a byte of a request, after which its connection ends
@@ -61,7 +63,7 @@ def serve(args: argparse.Namespace) -> None:
     Raises:
         UserError: the port is taken, or the model cannot be used.
     """
-    if args.model:
+    if args.model and args.model not in FAMILIES:
         load_network(args.model, args.perceptual)  # a mistake in it is named at once, not for each picture
     enable_compilation_cache()
     with open_server(args) as server:
@@ -110,16 +112,17 @@ def choices(args: argparse.Namespace) -> dict[str, Any]:
 
     Returns:
         `scales`: of the shipped networks, and that of `args`; `models`: for each scale the names, of which
-        the first is the one that the command would choose; `formats`; and `scale` and `format`, the first
-        choices.
+        the first is the one that the command would take, or `CHOSEN`; `formats`; and `scale` and `format`,
+        the first choices.
     """
     names = list_pretrained()
     shipped = {float(match[1]) for name in names if (match := re.search(r"-x(\d+)$", name))}
     models = {}
     for scale in sorted(shipped | {args.scale}):
         fitting = [name for name in names if name.endswith(f"-x{scale:g}")]
-        first = [args.model or pretrained_for(scale)]
-        models[f"{scale:g}"] = list(dict.fromkeys(name for name in (*first, *fitting) if name))
+        has_choice = args.model is None and pretrained_for(scale, "photo")
+        first = CHOSEN if has_choice else network_name(args.model, scale)
+        models[f"{scale:g}"] = list(dict.fromkeys(name for name in (first, *fitting) if name))
     return {
         "models": models,
         "scales": list(models),

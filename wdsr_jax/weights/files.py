@@ -11,6 +11,8 @@ WORKDIR_FILE = "model.safetensors"  # the best weights of a training run, in its
 BEFORE_GAN_FILE = "before_gan.safetensors"  # beside it after a fine-tuning with a discriminator: its start
 OLD_BEFORE_GAN_FILE = "psnr.safetensors"  # its name in version 0.1
 EXPORT_FORMATS = ("stablehlo", "onnx")
+# How the names of the shipped networks begin: for clean input, for noise and JPEG, and for slow machines.
+FAMILIES = {"clean": "wdsr-a-16", "photo": "wdsr-a-16-photo", "fast": "wdsr-a-4"}
 _SHIPPED = Path(__file__).parents[1] / "pretrained"
 
 
@@ -23,16 +25,33 @@ def list_pretrained() -> list[str]:
     return sorted(path.stem for path in _SHIPPED.glob("*.safetensors"))
 
 
-def pretrained_for(factor: float) -> str | None:
+def pretrained_for(factor: float, family: str = "clean") -> str | None:
     """The shipped network to upscale by `factor`: of the next larger scale, or else of the largest.
+
+    Args:
+        factor: of both sides.
+        family: a key of `FAMILIES`.
 
     Returns:
         Its name; None where none is shipped.
     """
-    found = ((re.search(r"-x(\d+)$", name), name) for name in list_pretrained())
+    pattern = re.compile(rf"{FAMILIES[family]}-x(\d+)")
+    found = ((pattern.fullmatch(name), name) for name in list_pretrained())
     scales = {int(match[1]): name for match, name in found if match}
     larger = [scale for scale in scales if scale >= factor - 1e-3]
     return scales[min(larger or [max(scales)])] if scales else None
+
+
+def check_model(model: str | None) -> None:
+    """Checks `--model`: a family of which a network is shipped, or as `find_weights`; None for none.
+
+    Raises:
+        UserError: it names nothing.
+    """
+    if model in FAMILIES and pretrained_for(1, model) is None:
+        raise UserError(f"--model={model}: no network of that kind is shipped with this version")
+    if model and model not in FAMILIES:
+        find_weights(model)
 
 
 def find_weights(name_or_path: str | os.PathLike) -> Path:

@@ -63,27 +63,31 @@ def open_safetensors(path: str | os.PathLike) -> Iterator[TensorFile]:
 def write_safetensors(
     path: str | os.PathLike, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Writes float32 tensors; the file appears whole or not at all, and is the same for the same tensors.
+    """Writes tensors; the file appears whole or not at all, and is the same for the same tensors.
 
     Args:
         path: of the file.
-        tensors: by name, in any order and of any strides.
+        tensors: by name, in any order and of any strides; float16 stays so, others are written as float32.
         metadata: texts.
 
     Raises:
         UserError: the folder is missing, read-only or full, or `path` is a folder.
     """
     header: dict[str, Any] = {"__metadata__": {key: metadata[key] for key in sorted(metadata)}}
+    kinds = {name: "F16" if tensor.dtype == np.float16 else "F32" for name, tensor in tensors.items()}
+    # As the library does, wide types first: so each tensor lies at a multiple of its own width.
+    order = sorted(tensors, key=lambda name: (kinds[name] == "F16", name))
     end = 0
-    for name in sorted(tensors):
-        start, end = end, end + 4 * tensors[name].size
-        header[name] = {"dtype": "F32", "shape": list(tensors[name].shape), "data_offsets": [start, end]}
+    for name in order:
+        kind, tensor = kinds[name], tensors[name]
+        start, end = end, end + np.dtype(_DTYPES[kind]).itemsize * tensor.size
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # as the library does, so that tensors can be mapped
     with path_errors(path), replacing(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name in sorted(tensors):
-            file.write(np.ascontiguousarray(tensors[name], "<f4").data)
+        for name in order:
+            file.write(np.ascontiguousarray(tensors[name], _DTYPES[kinds[name]]).data)
 
 
 def _read_header(file: BinaryIO) -> tuple[dict[str, str], dict[str, tuple[Head, int]]]:
