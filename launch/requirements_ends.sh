@@ -35,14 +35,18 @@ try_end() { # RESOLUTION PYTHON: fails with the first command that does
   [ -z "$tests" ] || python -m pytest -n 2
 }
 
-for end in "lowest-direct 3.11" "highest 3.12" "highest 3.13"; do
-  echo "--- $end"
-  # In a shell of its own, not as a condition, in which `set -e` would mean nothing.
+while read -r resolution python; do
+  echo "--- $resolution, Python $python"
+  # In a shell of its own and not as a condition, in which `set -e` would mean nothing.
   set +e
-  (set -e; try_end $end)
+  (set -e; try_end "$resolution" "$python" </dev/null)
   code=$?
   set -e
-  [ "$code" = 0 ] || failed+=("$end")
-done
+  [ "$code" = 0 ] || failed+=("$resolution, Python $python")
+done <<'ENDS'
+lowest-direct 3.11
+highest 3.12
+highest 3.13
+ENDS
 echo "environments and results: $folder"
 [ "${#failed[@]}" = 0 ] || { printf 'failed: %s\n' "${failed[@]}" >&2; exit 1; }

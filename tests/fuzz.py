@@ -14,7 +14,6 @@ The files of cases that fail are kept in DIR, and their numbers printed.
 """
 
 import argparse
-import contextlib
 import functools
 import io
 import json
@@ -38,17 +37,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pillow_heif
+import pillow_jxl  # noqa: F401
 from PIL import Image
 
 from tests.photo import samples, test_hostile
 from tests.video.clips import moving, write_clip
 from tests.weights.other_projects import keras_weights, save_keras, saved
 from tests.weights.torch_writer import old_torch_bytes, torch_bytes
-from wdsr_jax import convert, evaluate, main, upscale
+from wdsr_jax import convert, evaluate, main
+from wdsr_jax.evaluation import benchmark
 from wdsr_jax.image.files import image_size
 from wdsr_jax.photo import batch, command
 from wdsr_jax.photo.record import RECORD_FILE
 from wdsr_jax.system.console import run_command
+from wdsr_jax.training import loop
 from wdsr_jax.weights import conversion
 from wdsr_jax.weights.safetensors_files import open_safetensors
 
@@ -59,7 +62,7 @@ TRAINING_SECONDS = 40  # to compile and to take two steps
 LONGEST_WAIT = 200  # seconds
 LONGEST_LINE = 2000
 COMMANDS = {"upscale": command.main, "evaluate": evaluate.main, "convert": convert.main, "train": main.main}
-LOADED = (batch, conversion, upscale)  # by the commands, once their arguments have been read
+LOADED = (batch, benchmark, conversion, loop)  # by the commands, once their arguments have been read
 
 
 class Result(NamedTuple):
@@ -143,6 +146,16 @@ def odd_document(document, rng: random.Random) -> bytes:
     return mutated(content, rng) if rng.random() < 0.3 and content else content
 
 
+def in_another_process(make: Callable[[Path], None]) -> dict[str, bytes]:
+    """The files that `make` writes into a folder, by name: JAX and codecs start threads, which forks lack."""
+    with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
+        process = multiprocessing.get_context("fork").Process(target=make, args=[Path(folder)])
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
 # --- pictures -------------------------------------------------------------------------------------
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (24, 20, 4), np.uint8)
@@ -159,27 +172,35 @@ FORMATS = {
     "mpo": ("MPO", [{"save_all": True, "append_images": [Image.new("RGB", (20, 24), "red")]}]),
     "bmp": ("BMP", [{}]),
     "jp2": ("JPEG2000", [{}]),
+    "heic": ("HEIF", [{}]),
+    "jxl": ("JXL", [{}]),
 }
 MODES = ("RGB", "L", "RGBA", "P", "I;16", "1", "CMYK", "LA")
 
 
-@functools.cache
-def pictures(kind: str) -> list[bytes]:
-    """Undamaged files of a format: of each mode that it has, plain and with EXIF, ICC profile and XMP."""
+def write_pictures(kind: str, folder: Path) -> None:
+    """Files of a format: of each mode that it has, plain and with EXIF, ICC profile and XMP."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff says what it cannot write
+    pillow_heif.register_heif_opener()
     image_format, all_options = FORMATS[kind]
     metadata = {"exif": samples.exif_block(), "icc_profile": samples.SRGB, "xmp": samples.XMP}
-    files = []
     for mode in MODES:
         deep = Image.fromarray(samples.DEEP[..., 0])
         image = deep if mode == "I;16" else Image.fromarray(PIXELS).convert("RGB").convert(mode)
-        for options in (*all_options, all_options[0] | metadata):
-            file = io.BytesIO()
-            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-                image.save(file, image_format, **options)
-                files.append(file.getvalue())
+        for i, options in enumerate((*all_options, all_options[0] | metadata)):
+            path = folder / f"{mode}-{i}"
+            try:
+                image.save(path, image_format, **options)
+            except (OSError, ValueError, TypeError, KeyError, RuntimeError):  # not of this mode
+                path.unlink(missing_ok=True)
     if kind == "png":
-        files.append(samples.png(samples.DEEP, interlaced=True))
-    return files
+        (folder / "interlaced").write_bytes(samples.png(samples.DEEP, interlaced=True))
+
+
+@functools.cache
+def pictures(kind: str) -> list[bytes]:
+    """Undamaged files of a format."""
+    return list(in_another_process(functools.partial(write_pictures, kind)).values())
 
 
 def with_right_checksums(content: bytes) -> bytes:
@@ -259,7 +280,7 @@ def make_picture(kind: str, rng: random.Random, folder: Path) -> list[str]:
     source = folder / "in"
     source.mkdir()
     content = rng.choice(pictures(kind))
-    if kind not in ("gif", "bmp", "jp2") and rng.random() < 0.3:
+    if kind not in ("gif", "bmp", "jp2", "heic", "jxl") and rng.random() < 0.3:
         content = crafted(kind, rng)
     if rng.random() < 0.8:
         content = damaged(content, rng)
@@ -279,16 +300,6 @@ def write_good(path: Path) -> None:
 
 
 # --- weights --------------------------------------------------------------------------------------
-
-
-def in_another_process(make: Callable[[Path], None]) -> dict[str, bytes]:
-    """The files that `make` writes into a folder, by name: JAX and codecs start threads, which forks lack."""
-    with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
-        process = multiprocessing.get_context("fork").Process(target=make, args=[Path(folder)])
-        process.start()
-        process.join()
-        assert process.exitcode == 0
-        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
 def write_weights(folder: Path) -> None:
@@ -359,8 +370,8 @@ def make_weights(kind: str, rng: random.Random, folder: Path) -> list[str]:
 
 
 def write_clips(folder: Path) -> None:
-    """Clips of three frames in several containers, with sound."""
-    for ending, codec in {"mp4": "aac", "mkv": "libopus", "avi": "mp3", "mov": "aac"}.items():
+    """Clips of three frames in several containers, most with sound."""
+    for ending, codec in {"mp4": "aac", "mkv": "aac", "mov": "aac", "avi": None}.items():
         write_clip(folder / f"odd.{ending}", moving(3, 16, 16), audio=codec)
 
 
@@ -467,10 +478,9 @@ SELDOM = {"workdir": 0.05, "video": 0.3}  # they take long
 
 def run_case(arguments: list[str], folder: Path, seconds: float, memory: float) -> Result:
     """Runs a command in a fork of this process, which is killed at twice what it may take."""
-    before = resident_memory()
     process = os.fork()
     if process == 0:
-        run_command_and_exit(arguments, folder, seconds, before + 2 * memory)
+        run_command_and_exit(arguments, folder, seconds, 2 * memory)
     began = time.monotonic()
     while True:
         done, status, usage = os.wait4(process, os.WNOHANG)
@@ -480,8 +490,8 @@ def run_case(arguments: list[str], folder: Path, seconds: float, memory: float) 
             os.kill(process, signal.SIGKILL)
         time.sleep(0.005)
     text = (folder / "said").read_bytes().decode("utf-8", "replace")
-    peak = max(0, usage.ru_maxrss * 1024 - before)
-    return Result(os.waitstatus_to_exitcode(status), text, usage.ru_utime + usage.ru_stime, peak)
+    memory = usage.ru_maxrss * 1024 - memory_of_a_fork()
+    return Result(os.waitstatus_to_exitcode(status), text, usage.ru_utime + usage.ru_stime, memory)
 
 
 def run_command_and_exit(arguments: list[str], folder: Path, seconds: float, memory: float) -> None:
@@ -495,7 +505,7 @@ def run_command_and_exit(arguments: list[str], folder: Path, seconds: float, mem
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         limit = int(2 * seconds) + 1
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
-        resource.setrlimit(resource.RLIMIT_DATA, (int(memory) + 2**30, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_DATA, (int(memory) + 2**31, resource.RLIM_INFINITY))
         sys.argv = [f"wdsr_jax.{arguments[0]}", *arguments[1:]]
         run_command(COMMANDS[arguments[0]])
     except SystemExit as stop:
@@ -508,10 +518,13 @@ def run_command_and_exit(arguments: list[str], folder: Path, seconds: float, mem
         os._exit(code)
 
 
-def resident_memory() -> float:
-    """Bytes of this process."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+@functools.cache
+def memory_of_a_fork() -> int:
+    """Bytes of a process that does nothing."""
+    process = os.fork()
+    if process == 0:
+        os._exit(0)
+    return os.wait4(process, 0)[2].ru_maxrss * 1024
 
 
 def claimed_pixels(folder: Path) -> int:
@@ -607,20 +620,27 @@ class Counts:
 
 
 def fuzz(kinds: list[str], seconds: float, seed: int, keep: Path) -> Counts:
-    """Tries cases in turn for some seconds; prints those that fail and keeps their files in `keep`."""
+    """Tries cases in turn for some seconds, or until Ctrl-C; prints those that fail, and keeps their files."""
     counts, rng, began = Counts(), random.Random(seed), time.monotonic()
-    while time.monotonic() - began < seconds:
-        kind = rng.choice(kinds)
-        number = rng.randrange(2**40)
-        if rng.random() < SELDOM.get(kind, 1):
-            with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
-                result, wrong = try_case(kind, number, Path(folder))
-                counts.add(kind, result, wrong)
-                if wrong:
-                    kept = keep / f"{kind}-{number}"
-                    shutil.copytree(folder, kept, symlinks=True, dirs_exist_ok=True)
-                    print(f"--case={kind}:{number} fails: {'; '.join(wrong)}; kept: {kept}", flush=True)
+    try:
+        while time.monotonic() - began < seconds:
+            kind, number = rng.choice(kinds), rng.randrange(2**40)
+            if rng.random() < SELDOM.get(kind, 1):
+                counts.add(kind, *try_and_keep(kind, number, keep))
+    except KeyboardInterrupt:
+        pass
     return counts
+
+
+def try_and_keep(kind: str, number: int, keep: Path) -> tuple[Result, list[str]]:
+    """As `try_case`; where it fails, its files are copied into `keep`, and how to make it again is printed."""
+    with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
+        result, wrong = try_case(kind, number, Path(folder))
+        if wrong:
+            kept = keep / f"{kind}-{number}"
+            shutil.copytree(folder, kept, symlinks=True, dirs_exist_ok=True)
+            print(f"--case={kind}:{number} fails: {'; '.join(wrong)}; kept: {kept}", flush=True)
+    return result, wrong
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -638,6 +658,8 @@ def run() -> int:
     args = parse_arguments()
     keep = args.keep or Path(tempfile.mkdtemp(prefix="fuzz-failed"))
     keep.mkdir(parents=True, exist_ok=True)
+    Image.init()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="fuzz-cache") as cache:
         os.environ["XDG_CACHE_HOME"] = cache
         try:
