@@ -81,6 +81,8 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
     """Some bytes overwritten, cut out, doubled or cut off."""
     data = bytearray(content)
     for _ in range(rng.randint(1, 3)):
+        if not data:
+            break
         start = rng.randrange(len(data)) if rng.random() < 0.8 else rng.randrange(min(64, len(data)))
         stop = start + rng.choice((1, 1, 2, 4, 64))
         how = rng.randrange(4)
@@ -586,7 +588,9 @@ def try_case(kind: str, number: int, folder: Path) -> tuple[Result, list[str]]:
     seconds = CPU_SECONDS + TRAINING_SECONDS * (kind == "workdir") + SECONDS_PER_PIXEL * pixels
     memory = MEMORY + BYTES_PER_PIXEL * pixels
     result = run_case(arguments, folder, seconds, memory)
-    return result, list(faults(arguments, folder, result, seconds, memory))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return result, list(faults(arguments, folder, result, seconds, memory))
 
 
 # --- many cases -----------------------------------------------------------------------------------
@@ -620,7 +624,7 @@ class Counts:
 
 
 def fuzz(kinds: list[str], seconds: float, seed: int, keep: Path) -> Counts:
-    """Tries cases in turn for some seconds, or until Ctrl-C; prints those that fail, and keeps their files."""
+    """Tries cases in turn for some seconds, or until Ctrl-C; prints and keeps those that fail."""
     counts, rng, began = Counts(), random.Random(seed), time.monotonic()
     try:
         while time.monotonic() - began < seconds:
@@ -633,7 +637,7 @@ def fuzz(kinds: list[str], seconds: float, seed: int, keep: Path) -> Counts:
 
 
 def try_and_keep(kind: str, number: int, keep: Path) -> tuple[Result, list[str]]:
-    """As `try_case`; where it fails, its files are copied into `keep`, and how to make it again is printed."""
+    """As `try_case`; where it fails, its files are kept, and how to make it again is printed."""
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
         result, wrong = try_case(kind, number, Path(folder))
         if wrong:
