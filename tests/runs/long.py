@@ -45,10 +45,10 @@ class Samples(NamedTuple):
     threads: list[float]
 
     def growth(self, measure: str) -> float:
-        """By the slope of the second half of the time, over that half; the first half warms up."""
-        half = len(self.seconds) // 2
-        seconds, values = self.seconds[half:], getattr(self, measure)[half:]
-        return float(np.polyfit(seconds, values, 1)[0] * (seconds[-1] - seconds[0]))
+        """By the slope from the middle to 9 tenths of the time, over half of it: after that the process ends."""
+        middle = slice(len(self.seconds) // 2, len(self.seconds) * 9 // 10)
+        slope, _ = np.polyfit(self.seconds[middle], getattr(self, measure)[middle], 1)
+        return float(slope * self.seconds[-1] / 2)
 
 
 def watch(command: list[str]) -> Samples:
