@@ -472,7 +472,7 @@ KINDS: dict[str, Callable[[str, random.Random, Path], list[str]]] = {
     "record": make_record,
     "workdir": make_workdir,
 }
-SELDOM = {"workdir": 0.05, "video": 0.3}  # they take long
+SELDOM = {"workdir": 0.2, "video": 0.3}  # they take long
 
 
 # --- one case -------------------------------------------------------------------------------------
@@ -547,7 +547,8 @@ def faults(
         yield f"{result.memory / 1e6:.0f} MB, of {memory / 1e6:.0f}"
     if "Traceback" in result.text or ": failed (" in result.text:
         yield "a fault of the program"
-    lines = [line.rpartition("\r")[2] for line in result.text.split("\n")]  # as they stay after a bar
+    text = result.text.replace("\x1b[A", "")  # how tqdm goes from one bar to another
+    lines = [line.rpartition("\r")[2] for line in text.split("\n")]  # as they stay after a bar
     lines = [line for line in lines if "cpu_aot_loader" not in line]  # XLA's, on some processors
     if not all(line.isprintable() and len(line) <= LONGEST_LINE for line in lines):
         yield "what it says is no plain text"

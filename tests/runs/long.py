@@ -45,7 +45,7 @@ class Samples(NamedTuple):
     threads: list[float]
 
     def growth(self, measure: str) -> float:
-        """By the slope from the middle to 9 tenths of the time, over half of it: after that the process ends."""
+        """By the slope from the middle to 9 tenths of the time, over half of it: then the process ends."""
         middle = slice(len(self.seconds) // 2, len(self.seconds) * 9 // 10)
         slope, _ = np.polyfit(self.seconds[middle], getattr(self, measure)[middle], 1)
         return float(slope * self.seconds[-1] / 2)
