@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.image.files import read_image
+from wdsr_jax.image.files import image_size, read_image
 from wdsr_jax.image.plugins import JxlHeader, read_jxl_header
 from wdsr_jax.photo.photos import Photo, read_photo, write_photo
 
@@ -179,3 +179,13 @@ def test_without_the_plugin(monkeypatch, head, module, words):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=f"^a: {words}$"):
         read(head + bytes(30))
+
+
+def test_the_size_of_a_damaged_file_is_none_also_once_its_plugin_is_there(tmp_path):
+    """The plug-in for JPEG XL raises RuntimeError for what it cannot decode."""
+    pillow_jxl = pytest.importorskip("pillow_jxl")
+    path = tmp_path / "named.png"
+    path.write_bytes(b"\xff\x0a" + bytes(40))
+    with pytest.raises(RuntimeError), Image.open(path):
+        pass
+    assert pillow_jxl and image_size(path) is None

@@ -19,6 +19,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from tests.fuzz import mutated
 from tests.runs.whole_runs import batches_of, state_of
 from tests.tiny import tiny_config, write_photo
 from wdsr_jax.data import load_data
@@ -148,24 +149,6 @@ def test_images_that_change_or_go_while_training_change_nothing(tmp_path, photos
 
 
 # --- damaged files --------------------------------------------------------------------------------
-
-
-def mutated(content: bytes, rng: random.Random) -> bytes:
-    """Some bytes overwritten, cut out, doubled or cut off."""
-    data = bytearray(content)
-    for _ in range(rng.randint(1, 3)):
-        start = rng.randrange(len(data)) if rng.random() < 0.8 else rng.randrange(min(64, len(data)))
-        stop = start + rng.choice((1, 1, 2, 4, 64))
-        how = rng.randrange(4)
-        if how == 0:
-            data[start:stop] = rng.randbytes(len(data[start:stop]))
-        elif how == 1:
-            data[start:stop] = rng.choice((b"\0", b"\xff", b"\x7f")) * len(data[start:stop])
-        elif how == 2:
-            del data[start:stop]
-        else:
-            data[start:start] = data[start:stop]
-    return bytes(data[: rng.randrange(1, len(data))] if rng.random() < 0.1 and len(data) > 1 else data)
 
 
 def mutated_images(folder: Path, count: int) -> list[Path]:

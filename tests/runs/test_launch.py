@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_scripts_are_clean():
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed")
     scripts = [path for path in LAUNCH.iterdir() if path.suffix in (".sh", ".sbatch")]
-    assert len(scripts) == 3
+    assert len(scripts) == 4
     result = run("shellcheck", *scripts)
     assert result.returncode == 0, result.stdout
 
@@ -179,6 +180,19 @@ def test_the_container_has_what_is_required():
     for requirement in required:
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
     assert pins["jax"] == pins["jaxlib"] == pins["jax-cuda13-plugin"]
+
+
+def test_the_ends_of_the_requirements_are_those_of_the_package():
+    """The oldest Python with the oldest packages, and the newest Python with the newest."""
+    project = tomllib.loads((LAUNCH.parent / "pyproject.toml").read_text())["project"]
+    versions = [
+        c.split()[-1] for c in project["classifiers"] if c.startswith("Programming Language :: Python :: 3.")
+    ]
+    ends = (LAUNCH / "requirements_ends.sh").read_text().partition("<<'ENDS'\n")[2].splitlines()
+    assert ends[0] == f"lowest-direct {project['requires-python'].removeprefix('>=')}"
+    assert f"highest {versions[-1]}" in ends
+    for line in (LAUNCH.parent / "requirements.txt").read_text().splitlines():
+        assert line.startswith("#") or Requirement(line.split("#")[0]).specifier, f"{line} has no bound"
 
 
 def test_local_processes_say_what_they_would_do():

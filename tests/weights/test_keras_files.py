@@ -1,6 +1,7 @@
 """Files of Keras: plain numbers within the file are read, and nothing from elsewhere."""
 
 import os
+import re
 import tracemalloc
 
 import h5py
@@ -166,12 +167,24 @@ def test_many_pieces_many_names_and_names_twice_are_refused(tmp_path):
 
 
 def test_a_name_of_variable_length_may_not_fill_the_memory(tmp_path):
-    """Thousands of names that all are the same megabyte of a heap: h5py gives each its own memory."""
+    """Names that all are the same megabyte of a heap: h5py gives each its own memory."""
 
     def change(file):
         file.attrs.create("layer_names", ["x" * (1 << 20)] + ["y"] * 1999, dtype=h5py.string_dtype())
 
-    assert "layer_names has 2000 names, which may be longer" in refusal(tmp_path / "w.h5", change)
+    save(tmp_path / "w.h5", change)
+    data = (tmp_path / "w.h5").read_bytes()
+    first = re.search(rb"\0\0\x10\0(.{8})(.{4})", data, re.S)  # the length of the name, its heap, its index
+    assert first
+    names = re.compile(rb"\x01\0\0\0.{8}.{4}", re.S)
+    (tmp_path / "w.h5").write_bytes(names.sub(first[0], data))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError), open_keras(tmp_path / "w.h5"):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_names_of_variable_length_are_read_from_large_files(tmp_path):
@@ -194,9 +207,11 @@ def test_what_is_not_there_is_named(tmp_path):
     path = tmp_path / "w.h5"
     assert "not weights that Keras saved" in refusal(path, lambda file: file.attrs.pop("layer_names"))
     assert "a/bias:0 is not there" in refusal(path, lambda file: file.pop("a/a/bias:0"))
-    assert "b is a Dataset, not a Group" in refusal(
+    assert "locate attribute: 'weight_names'" in refusal(
         path, lambda file: (file.pop("b"), file.create_dataset("b", (3,), "<f4"))
     )
+    change = replaced(lambda group: group.create_group("kernel:0"))
+    assert "a/kernel is a Group, not a data set" in refusal(path, change)
 
 
 def test_a_pipe_is_refused_at_once(tmp_path):

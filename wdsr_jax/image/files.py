@@ -165,9 +165,10 @@ def read_image(path: str | os.PathLike | BinaryIO) -> np.ndarray:
 def image_size(path: str | os.PathLike) -> tuple[int, int] | None:
     """(H, W) as stored, from an image file's header; None where that cannot be read."""
     try:
-        with open_regular(path) as file, Image.open(file) as image:
+        # Not `open_image`, which looks through the whole of a JPEG.
+        with reading(str(path)), open_regular(path) as file, Image.open(file, formats=_FORMATS) as image:
             return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UserError:
         return None
 
 

@@ -1,37 +1,28 @@
-"""HDF5 files of Keras (`save`, `save_weights` to .h5): only plain numbers in the file itself are read.
+"""HDF5 files of Keras (`save`, `save_weights` to .h5), read by `hdf5_process` in a process of its own."""
 
-HDF5 can say that data lie in other files, of any name: by external storage, external links and virtual data
-sets. It can name one data set a thousand times, fill what was never written with zeros, and compress zeros to
-nothing. None of that is read.
-"""
-
-import functools
-import math
+import inspect
+import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BufferedReader
-from typing import Any
+from contextlib import contextmanager, suppress
+from io import BufferedReader, BufferedWriter
+from typing import Any, cast
 
-import h5py
 import numpy as np
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.system.files import open_regular
-from wdsr_jax.weights.tensors import MAX_BYTES, MAX_DIMENSIONS, MAX_TENSORS, Head, TensorFile, shown
+from wdsr_jax.system.text import printable
+from wdsr_jax.weights import hdf5_process
+from wdsr_jax.weights.tensors import MAX_BYTES, Head, TensorFile, shown
 
 HDF5_START = b"\x89HDF\r\n\x1a\n"
-_PLAIN = (h5py.h5d.COMPACT, h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED)
-_MOST_CHUNKS = 4096
 _MAX_FILE = 4 * MAX_BYTES  # with the optimiser's state
-# Names of a variable length lie in heaps, which begin so. Many names may be one; h5py copies it for each.
-_HEAP = b"GCOL\x01\0\0\0"
-_LONGEST_NAMES = 1 << 28  # bytes, all together
-# What h5py raises on damaged files, and what comes of names and types that are not as Keras has them.
-_DAMAGE = (
-    *(ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RecursionError, RuntimeError),
-    *(TypeError, ValueError),
-)
+_LONGEST_ANSWER = 1 << 24  # bytes
+_LONGEST_WAIT = 10  # seconds
 
 
 @contextmanager
@@ -45,116 +36,73 @@ def open_keras(path: str | os.PathLike) -> Iterator[TensorFile]:
         UserError: there is no such file, it is damaged or not of Keras, or a tensor is no plain data set.
     """
     try:
-        raw = open_regular(path)
+        file = open_regular(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    with raw:
-        if os.fstat(raw.fileno()).st_size > _MAX_FILE:
+    with file:
+        if os.fstat(file.fileno()).st_size > _MAX_FILE:
             raise UserError(f"{path}: of more than {_MAX_FILE:,} bytes, which no file of weights has")
-        try:
-            file = h5py.File(raw, "r")
-            layers, order = _Reader(raw).layers(file)
-            heads = {name: _head(name, dataset) for name, dataset in layers.items()}
-        except _DAMAGE as error:
-            raise UserError(f"{path}: damaged, or not weights that Keras saved ({_reason(error)})") from None
+        with _reading_process(path, file) as process:
+            requests = cast(BufferedWriter, process.stdin)
+            answers = cast(BufferedReader, process.stdout)
+            heads, layers = _read_heads(path, process, answers)
+            indices = {name: i for i, name in enumerate(heads)}
 
-        def read(name: str) -> np.ndarray:
-            try:
-                array = np.empty(heads[name].shape, heads[name].dtype)
-                if array.size:
-                    layers[name].read_direct(array)
-                return array
-            except _DAMAGE as error:
-                reason = _reason(error)
-                raise UserError(f"{path}: tensor {shown(name)} cannot be read ({reason})") from None
+            def read(name: str) -> np.ndarray:
+                block = np.empty(heads[name].nbytes, np.uint8)
+                with suppress(BrokenPipeError):
+                    requests.write(f"{indices[name]}\n".encode())
+                    requests.flush()
+                if answers.readinto(block.data) < block.size:
+                    raise UserError(f"{path}: tensor {shown(name)} cannot be read ({_end_of(process)})")
+                return block.view(heads[name].dtype).reshape(heads[name].shape)
 
-        with file:
-            yield TensorFile(heads, read, {"layers": "\n".join(order)})
+            yield TensorFile(heads, read, {"layers": "\n".join(layers)})
 
 
-class _Reader:
-    """Finds the weights of a file, and keeps count of what its names take."""
-
-    def __init__(self, raw: BufferedReader):
-        self._raw, self._names_left = raw, _LONGEST_NAMES
-
-    def layers(self, file: h5py.File) -> tuple[dict[str, h5py.Dataset], list[str]]:
-        """The weights in the order of the layers, as `layer/weight`, and all layers; raises `_DAMAGE`."""
-        root: Any = _find(file, "model_weights", h5py.Group) if "model_weights" in list(file) else file
-        datasets = {}
-        order = self._texts(root, "layer_names")
-        for layer in order:
-            group = _find(root, layer, h5py.Group)
-            for weight in self._texts(group, "weight_names"):
-                name = f"{layer}/{weight.rpartition('/')[2].partition(':')[0]}"
-                if name.endswith("/initialized"):  # of weight norm: whether g has been set
-                    continue
-                if name in datasets or len(datasets) == MAX_TENSORS:
-                    raise ValueError(f"weight {shown(name)} is there twice, or one of too many")
-                datasets[name] = _find(group, weight, h5py.Dataset)
-        return datasets, order
-
-    def _texts(self, group: h5py.Group, attribute: str) -> list[str]:
-        """An attribute that lists names."""
-        kept = group.attrs.get_id(attribute)
-        kind, count = kept.get_type(), math.prod(kept.shape)
-        if len(kept.shape) != 1 or count > MAX_TENSORS or not isinstance(kind, h5py.h5t.TypeStringID):
-            # An empty list has a type of its own.
-            if count == 0:
-                return []
-            raise ValueError(f"{attribute} is no list of names")
-        if kind.is_variable_str():
-            self._names_left -= count * self._largest_heap
-            if self._names_left < 0:
-                raise ValueError(f"{attribute} has {count} names, which may be longer than names are")
-        names = np.asarray(group.attrs[attribute]).tolist()
-        return [name.decode() if isinstance(name, bytes) else name for name in names]
-
-    @functools.cached_property
-    def _largest_heap(self) -> int:
-        """The size that any heap in the file claims, in bytes; no name is longer."""
-        largest, block, before = 0, b"", b""
-        self._raw.seek(0)
-        while block := self._raw.read(1 << 20):
-            before = data = before[-15:] + block
-            start = data.find(_HEAP)
-            while start >= 0:
-                largest = max(largest, int.from_bytes(data[start + 8 : start + 16], "little"))
-                start = data.find(_HEAP, start + 1)
-        return largest
+@contextmanager
+def _reading_process(path: str | os.PathLike, file: BufferedReader) -> Iterator[subprocess.Popen[bytes]]:
+    """`hdf5_process` at work on a file; it ends with the block."""
+    if not sys.executable or getattr(sys, "frozen", False):  # which would start the whole program again
+        raise UserError(f"{path}: HDF5 is read by a Python of its own, which a frozen program does not have")
+    # Its source, not its path: the package may lie in a zip file.
+    command = [sys.executable, "-P", "-c", inspect.getsource(hdf5_process), str(file.fileno())]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        pass_fds=[file.fileno()],
+        # One thread: each of OpenBLAS' counts against the memory.
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
-def _find(group: h5py.Group, path: str, kind: type) -> Any:
-    """What lies at a path below a group, by links that stay in the file."""
-    item: Any = group
-    for part in filter(None, path.split("/")):
-        if not isinstance(item, h5py.Group):
-            raise ValueError(f"{shown(path)} is not there")
-        if not isinstance(item.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{shown(path)} is not there, or a link to elsewhere, which is not followed")
-        item = item[part]
-    if not isinstance(item, kind):
-        raise TypeError(f"{shown(path)} is a {type(item).__name__}, not a {kind.__name__}")
-    return item
+def _read_heads(
+    path: str | os.PathLike, process: subprocess.Popen[bytes], answers: BufferedReader
+) -> tuple[dict[str, Head], list[str]]:
+    """The process' first line: the tensors' heads and the names of all layers; UserError where it says no."""
+    line = answers.readline(_LONGEST_ANSWER)
+    answer: Any = json.loads(line) if line.endswith(b"\n") else {"error": _end_of(process)}
+    if "error" in answer:
+        raise UserError(f"{path}: damaged, or not weights that Keras saved ({printable(answer['error'])})")
+    heads = {}
+    for name, shape, dtype in answer["tensors"]:
+        heads[name] = Head(tuple(shape), np.dtype(dtype), np.dtype(dtype).itemsize)
+    return heads, answer["layers"]
 
 
-def _head(name: str, dataset: h5py.Dataset) -> Head:
-    """What a data set says of itself; ValueError where it is not plain."""
-    properties = dataset.id.get_create_plist()
-    if properties.get_layout() not in _PLAIN or properties.get_external_count():
-        raise ValueError(f"{shown(name)} lies in other files, which are not read")
-    if properties.get_nfilters():
-        raise ValueError(f"{shown(name)} is compressed or filtered, which is not read")
-    if not isinstance(dataset.id.get_type(), h5py.h5t.TypeFloatID):  # before h5py makes a dtype of a compound
-        raise ValueError(f"{shown(name)} is not of floating-point numbers")
-    shape = dataset.shape
-    if shape is None or len(shape) > MAX_DIMENSIONS:
-        raise ValueError(f"{shown(name)} has no shape that a tensor of weights can have")
-    chunks = dataset.chunks or shape
-    if math.prod(-(-n // max(1, side)) for n, side in zip(shape, chunks, strict=True)) > _MOST_CHUNKS:
-        raise ValueError(f"{shown(name)} is cut into too many pieces")
-    return Head(shape, dataset.dtype, dataset.dtype.itemsize)
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _end_of(process: subprocess.Popen[bytes]) -> str:
+    """Why the process has ended, for people."""
+    try:
+        code = process.wait(_LONGEST_WAIT)
+    except subprocess.TimeoutExpired:  # its line has no end
+        return "its names are too long"
+    if code == -signal.SIGXCPU:
+        return f"the HDF5 library takes more than {hdf5_process.CPU_SECONDS} s for it"
+    return "the HDF5 library fails on it"
