@@ -192,6 +192,11 @@ def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch, capfd):
     assert lines[0] == "a.mp4: 20 of 4000 frames (0%), 2 frames/s, 33:10 left"
     assert 30 < len(lines) < 90  # 2000 seconds: every 10, later every minute or sooner
     assert not any("\r" in line for line in lines)
+    with Progress(4, "steps", "training", initial=2, keep=True) as progress:
+        now[0] += 4
+        progress.note = "loss 0.5"
+        progress.update(2)
+    assert capfd.readouterr().err == "training: 4 of 4 steps (100%), 0.5 steps/s, 00:00 left, loss 0.5\n"
     with Progress(None, "frames") as progress:
         now[0] += 11
         progress.update(5.5)

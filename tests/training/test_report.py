@@ -14,10 +14,14 @@ pytestmark = [
 ]
 
 
-def test_the_progress_bar_and_the_table(config, tmp_path, capsys):
+def test_the_progress_and_the_table(config, tmp_path, capsys, caplog):
     train_and_evaluate(config, tmp_path)
     out, err = capsys.readouterr()
-    assert re.search(r"training: 100%\|.*\| 6/6 \[.*(step/s|s/step), loss 0\.\d+, \d+ img/s\]", err)
+    *_, line = [record.message for record in caplog.records if record.message.startswith("training: ")]
+    assert re.fullmatch(
+        r"training: 6 of 6 steps \(100%\), [\d.]+ steps/s, 00:00 left, loss 0\.\d+, \d+ img/s", line
+    )
+    assert "\r" not in err
     assert out.startswith("| x2: bicubic / model | images |")
     for name in ("before_after.png", "evaluation.json", "model.safetensors"):
         assert f"{tmp_path / name}\n" in out

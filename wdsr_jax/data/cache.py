@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 from absl import logging
-from tqdm import tqdm
 
 from wdsr_jax.errors import UserError
+from wdsr_jax.system.console import Progress
 from wdsr_jax.system.files import default_cache_dir, open_regular, path_errors, read_regular
 from wdsr_jax.system.locks import lock_folder
 from wdsr_jax.system.pool import map_ordered
@@ -78,9 +78,12 @@ def hash_files(paths: Sequence[Path]) -> list[str]:
         except OSError as error:
             return f"unreadable: {error.strerror}"  # it is reported when it is decoded
 
-    digests = map_ordered(digest, paths)
-    # `delay`: the bar appears only where hashing takes long enough to wonder.
-    return list(tqdm(digests, desc="checking files", total=len(paths), unit="img", delay=2, leave=False))
+    digests = []
+    with Progress(len(paths), "files", "checking files") as progress:
+        for each in map_ordered(digest, paths):
+            digests.append(each)
+            progress.update()
+    return digests
 
 
 def build_cache(
@@ -150,7 +153,7 @@ def _write(folder: Path, names: Sequence[str], load: Callable[[int], np.ndarray]
             return error
 
     good, shapes, left_out = [], [], {}
-    with open(folder / "pixels", "wb") as file, tqdm(total=len(names), desc=label, unit="img") as bar:
+    with open(folder / "pixels", "wb") as file, Progress(len(names), "images", label) as progress:
         for name, image in zip(names, map_ordered(attempt, range(len(names))), strict=True):
             if isinstance(image, UserError):
                 left_out[name] = str(image)
@@ -159,7 +162,7 @@ def _write(folder: Path, names: Sequence[str], load: Callable[[int], np.ndarray]
                 file.write(np.ascontiguousarray(image, np.uint8).data)
                 good.append(name)
                 shapes.append(image.shape[:2])
-            bar.update()
+            progress.update()
         _sync(file)
     if not good:
         raise UserError(

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from absl import logging
 from jaxtyping import UInt8
-from tqdm import tqdm
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.evaluation.examples import Example, padded_shapes
@@ -22,6 +21,7 @@ from wdsr_jax.image.pixels import to_float, to_uint8
 from wdsr_jax.image.resize import imresize
 from wdsr_jax.inference.network import Batch, apply_batches, fold_for_inference
 from wdsr_jax.system import distributed
+from wdsr_jax.system.console import Progress
 from wdsr_jax.system.files import write_whole
 from wdsr_jax.system.pool import map_ordered
 from wdsr_jax.system.tables import markdown_table
@@ -154,16 +154,11 @@ def evaluate(
             result["model"] = score(sr[0], hr, scale, shift)
         return jax.process_index() + i * jax.process_count(), result
 
-    bar = tqdm(
-        map_ordered(measure, outputs),
-        total=len(share),
-        desc=label,
-        unit="img",
-        leave=False,
-        disable=not distributed.is_lead(),
-    )
-    with bar:
-        results = dict(bar)
+    results = {}
+    with Progress(len(share) if distributed.is_lead() else 0, "images", label) as progress:
+        for i, result in map_ordered(measure, outputs):
+            results[i] = result
+            progress.update()
     results = {i: result for each in distributed.gather(list(results.items())) for i, result in each}
     if not results:
         raise UserError(f"{label}: no image could be read; the lines above say why")

@@ -181,12 +181,15 @@ def perform_all(
         initial=sum(costs[name] for name, result in results.items() if result),
         bar_format="{desc}: {percentage:.0f}% of all runs, {elapsed} passed, {remaining} left",
         mininterval=0,
+        disable=None,
     )
     with bar:
         for number, run in enumerate(runs, 1):
             if results[run.folder]:
                 continue
             bar.set_description_str(f"run {number} of {len(runs)}, {run.folder}")
+            if bar.disable:
+                logging.info("run %d of %d, %s", number, len(runs), run.folder)
             code = perform(run, workdir / "runs" / run.folder, sets)
             if code:
                 return code

@@ -68,9 +68,24 @@ class Progress:
 
     The first line comes after 10 seconds, the next ones after 10 seconds to a minute, the more seldom the
     longer the work takes. Both say what is done, the rate and the time left. For a `with` statement.
+
+    Attributes:
+        total: how much there is to do.
+        done: how much is done.
+        name: of the work.
+        note: is shown behind all, such as a loss.
     """
 
-    def __init__(self, total: float | None, unit: str, name: str = "", *, digits: int = 0):
+    def __init__(
+        self,
+        total: float | None,
+        unit: str,
+        name: str = "",
+        *,
+        digits: int = 0,
+        initial: float = 0,
+        keep: bool = False,
+    ):
         """Starts the clock.
 
         Args:
@@ -78,17 +93,24 @@ class Progress:
             unit: what is counted, in the plural.
             name: of the work, such as a file.
             digits: of numbers after the point.
+            initial: how much was done before.
+            keep: whether the end stays on the terminal and in the log, however short the work was.
         """
-        self.total, self.done, self.name = total, 0.0, printable(name)
-        self._unit, self._digits = unit, digits
+        self.total, self.done, self.name, self.note = total, initial, printable(name), ""
+        self._unit, self._digits, self._initial, self._keep = unit, digits, initial, keep
         self._start = self._last = time.monotonic()
         self._bar = None
         if sys.stderr.isatty() and total != 0:
             form = f"{{desc}}{{percentage:3.0f}}%|{{bar}}| {{n:.{digits}f}}/{{total:.{digits}f}} {unit} "
-            form += "[{elapsed}<{remaining}, {rate_noinv_fmt}]"
-            form = form if total else None
-            desc = f"{self.name}: " if name else ""
-            self._bar = tqdm(total=total, desc=desc, unit=" " + unit, leave=False, bar_format=form)
+            form += "[{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+            self._bar = tqdm(
+                total=total,
+                initial=initial,
+                desc=f"{self.name}: " if name else "",
+                unit=" " + unit,
+                leave=keep,
+                bar_format=form if total else None,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +118,8 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.close()
+        elif self._keep and self.total != 0:
+            absl_logging.info("%s", self._line(time.monotonic() - self._start))
 
     def describe(self, name: str) -> None:
         """Names the work anew, such as by the file that is its turn."""
@@ -107,6 +131,7 @@ class Progress:
         """Notes that so much more is done."""
         self.done += count
         if self._bar is not None:
+            self._bar.set_postfix_str(self.note, refresh=False)
             self._bar.total = self.total and max(self.total, self._bar.n + count)  # which may be a guess
             self._bar.update(count)
             return
@@ -117,15 +142,16 @@ class Progress:
             absl_logging.info("%s", self._line(passed))
 
     def _line(self, passed: float) -> str:
-        """Such as `clip.mp4: 120 of 480 frames (25%), 4.0 frames/s, 1:30 left`."""
-        done, rate = f"{self.done:.{self._digits}f}", self.done / max(passed, 1e-9)
+        """Such as `clip.mp4: 120 of 480 frames (25%), 4.0 frames/s, 1:30 left`, and the note."""
+        done, rate = f"{self.done:.{self._digits}f}", (self.done - self._initial) / max(passed, 1e-9)
+        note = ", " + self.note if self.note else ""
         start = f"{self.name}: " if self.name else ""
         if not self.total:
-            return f"{start}{done} {self._unit}, {rate:.3g} {self._unit}/s"
+            return f"{start}{done} {self._unit}, {rate:.3g} {self._unit}/s{note}"
         total = max(self.total, self.done)
         left = tqdm.format_interval((total - self.done) / rate) if rate else "?"
         of = f"{total:.{self._digits}f} {self._unit} ({100 * self.done / total:.0f}%)"
-        return f"{start}{done} of {of}, {rate:.3g} {self._unit}/s, {left} left"
+        return f"{start}{done} of {of}, {rate:.3g} {self._unit}/s, {left} left{note}"
 
 
 class _Lines(logging.Handler):

@@ -4,7 +4,6 @@ Of several processes each has a `Run`; the lead's writes, the others' do the sam
 """
 
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -14,10 +13,10 @@ import jax
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from wdsr_jax.evaluation.benchmark import evaluate
 from wdsr_jax.system import distributed
+from wdsr_jax.system.console import Progress
 from wdsr_jax.training import checkpoints
 from wdsr_jax.training.event_files import open_event_file
 from wdsr_jax.training.meters import Meter, check_finite
@@ -112,15 +111,8 @@ class Run:
         self.meter = Meter(step, self._config.data.batch_size)
         self._write = self.enter(open_event_file(self._workdir, step + 1, silent=not self._is_lead))
         self._bar = self.enter(
-            tqdm(
-                total=steps,
-                initial=step,
-                desc="training",
-                unit="step",
-                disable=not self._is_lead or step >= steps,
-                smoothing=0.1,
-                # Many lines in a file or a batch system's log help nobody.
-                mininterval=0.1 if sys.stderr.isatty() else 30,
+            Progress(
+                steps if self._is_lead and step < steps else 0, "steps", "training", initial=step, keep=True
             )
         )
         self._signals = self.enter(catch_signals())
@@ -189,8 +181,7 @@ class Run:
             "skipped": skipped,
         }
         self._write(self.step, {f"train/{name}": value for name, value in scalars.items()})
-        shown = f"loss {scalars['loss']:.4g}, {scalars['images_per_second']:.0f} img/s"
-        self._bar.set_postfix_str(shown, refresh=False)
+        self._bar.note = f"loss {scalars['loss']:.4g}, {scalars['images_per_second']:.0f} img/s"
 
     def validate(self, state: TrainState) -> float | None:
         """Measures the averaged weights on the validation images, and keeps them if they are the best.
