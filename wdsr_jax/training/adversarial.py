@@ -155,8 +155,7 @@ def train_step(
         return sr, measured.get("batch_stats", {})
 
     def discriminate(d_params, image):
-        logits, _ = discriminator.apply({"params": d_params}, image, mutable=["batch_stats"])
-        return logits
+        return discriminator.apply({"params": d_params}, image, mutable=["batch_stats"])[0]
 
     def mean(tree):
         return jax.lax.pmean(tree, axis_name) if axis_name else tree

@@ -152,9 +152,9 @@ def train_step(
             (value, _), grads = value_and_grads(params, *part)
             return jax.tree.map(jnp.add, total, (value, grads)), None
 
-        nothing = {"loss": jnp.zeros(()), "grads": jax.tree.map(jnp.zeros_like, state.params)}
-        nothing = each_devices_own(nothing, axis_name)
-        total, _ = jax.lax.scan(add, tuple(nothing.values()), (parts, jax.random.split(key, grad_accum)))
+        nothing = dict(loss=jnp.zeros(()), grads=jax.tree.map(jnp.zeros_like, state.params))
+        nothing = tuple(each_devices_own(nothing, axis_name).values())
+        total, _ = jax.lax.scan(add, nothing, (parts, jax.random.split(key, grad_accum)))
         (value, grads), statistics = jax.tree.map(lambda x: x / grad_accum, total), {}
     if axis_name:
         value, grads = jax.lax.pmean((value, grads), axis_name)
