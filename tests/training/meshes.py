@@ -3,14 +3,14 @@
 import functools
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 MESHES = ("shard_map", "jit")
 
 
 def in_a_mesh(kind, step):
     """`step` over two devices without `pmap`: in `shard_map` or jitted over a mesh of explicit axes."""
-    mesh = jax.make_mesh((2,), ("batch",))
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Explicit,))
     whole, split = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec("batch")))
     if kind == "shard_map":
         specs = dict(in_specs=(whole.spec, split.spec), out_specs=(whole.spec, whole.spec))
