@@ -3,6 +3,8 @@
 NAME is train, infer, cold, evaluate, input, memory or scaling; all of them where none is named. It prints
 a table in Markdown and writes JSON. What is not installed (pip install 'wdsr_jax[bench]') is left out. With a
 GPU, train, infer, input and scaling are measured there.
+
+python -m benchmarks quality --sets DIR [DIR ...] writes docs/benchmarks.md instead, see `benchmarks.quality`.
 """
 
 import argparse
@@ -18,6 +20,11 @@ def main() -> None:
     # Several processes share a GPU here; and what they say of themselves is not asked for.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if sys.argv[1:2] == ["quality"]:
+        from benchmarks import quality
+        from wdsr_jax.system.console import run_command
+
+        run_command(lambda: quality.main(sys.argv[2:]))
     from benchmarks import commands, compute, input
     from benchmarks.report import machine, table
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import wdsr_jax
-from benchmarks import degraded, networks, report, rounds, ship
+from benchmarks import degraded, networks, published, quality, report, rounds, ship
 from benchmarks.compute import check_same
 from tests.numpy_wdsr import random_params
 from wdsr_jax.evaluation.examples import Example
@@ -164,3 +164,35 @@ def test_a_run_is_packed(tmp_path):
     assert before == after
     kernel = np.asarray(params["head"]["kernel"])
     np.testing.assert_array_equal(kernel, kernel.astype(np.float16))
+
+
+def test_the_page_has_measured_and_published_rows():
+    pytest.importorskip("matplotlib")
+    measured = {"psnr_y": 37.5, "ssim_y": 0.95, "psnr_rgb": 35.0, "ssim_ntire": None}
+    rows = []
+    for scale in published.SCALES:
+        rows.append(quality.Row("small", scale, {"Set5": measured}, 2.5, 1000, 3e9))
+        rows += [
+            quality.Row(name, scale, published.scores(known.figures, scale), 9.0, source=known.source)
+            for name, known in published.PUBLISHED.items()
+        ]
+    page = quality.page(rows, ["Set5"], "page.png", side=96, load=0.5)
+    assert page.count("## x") == 3 and "load average before was 0.5" in page
+    cells = [line.split(" | ") for line in page.splitlines() if line.startswith("| small")]
+    assert [cell.strip() for cell in cells[0]][:6] == [
+        *("| small", "1,000", "3.0", "2.5", "37.50 / 0.9500", "35.00"),
+    ]
+    assert "38.24 / 0.9614" in page and " 34.76 " in page and "table 2" in page
+    assert quality.draw(rows).startswith(b"\x89PNG")
+
+
+def test_sets_have_the_names_of_the_papers():
+    folders = ("x/Set5/image_SRF_2", "x/Set14", "x/BSDS100", "x/urban100", "x/DIV2K_valid_HR", "x/mine")
+    names = ["Set5", "Set14", "B100", "Urban100", "DIV2K", "mine"]
+    assert [quality.set_of(folder) for folder in folders] == names
+
+
+def test_a_set_that_is_missing_is_one_line():
+    command = [sys.executable, "-m", "benchmarks", "quality", "--sets", "/nothing/here"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == "error: --sets: there is no folder /nothing/here\n"

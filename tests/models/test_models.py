@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tests.models.networks import LOCAL, TINY, apply, model, noise, tiny
 from tests.numpy_wdsr import random_params
@@ -43,7 +43,7 @@ def test_a_batch_over_a_mesh_of_explicit_axes_equals_the_batch(name):
     """The default mesh of `jax.make_mesh`, under which each operation has to know its sharding."""
     module = model(name) if name in NAMES else tiny(name, scale=1 if name == "edrn" else 2)
     params, lr = random_params(module), noise(2, 8, 8, 3)
-    mesh = jax.make_mesh((2,), ("batch",))
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):
         sharded = jax.device_put(lr, NamedSharding(mesh, PartitionSpec("batch")))
         sr = apply(module, jax.device_put(params, NamedSharding(mesh, PartitionSpec())), sharded)

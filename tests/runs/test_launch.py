@@ -1,10 +1,13 @@
 """The launchers: what they would run, and the notebook from top to bottom."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
+import venv
 from pathlib import Path
 
 import pytest
@@ -132,6 +135,38 @@ def test_tpu_gives_up_on_a_mistake_and_leaves_the_tpu(fake, tmp_path):
 def test_tpu_refuses(arguments, environment, message):
     result = run(LAUNCH / "tpu_vm.sh", *arguments, **environment)
     assert result.returncode == 2 and result.stderr.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "is_installed", "installs"),
+    [(False, False, ["plot"]), (True, False, ["plot,cuda"]), (True, True, [])],
+)
+def test_the_notebook_installs_what_is_not_installed(tmp_path, has_gpu, is_installed, installs):
+    """A clone in the current folder is not an installation; the extras are those of pyproject.toml."""
+    notebook = json.loads((LAUNCH / "colab.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    (cell,) = (cell for cell in cells if "%pip" in cell)
+    cell = re.sub(r"%pip (.*)", r"print(f'pip \1')", cell)
+    cell = re.sub(r"^( *)!.*", r"\1pass", cell, flags=re.M)
+    venv.create(tmp_path / "empty", symlinks=True)
+    if is_installed:
+        info = next((tmp_path / "empty/lib").glob("*/site-packages")) / "wdsr_jax-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wdsr_jax\nVersion: 1\n")
+    (tmp_path / "bin").mkdir()
+    if has_gpu:
+        (tmp_path / "bin/nvidia-smi").touch(0o755)
+    result = subprocess.run(
+        [tmp_path / "empty/bin/python", "-c", cell],
+        cwd=LAUNCH,
+        env={"PATH": str(tmp_path / "bin"), "PYTHONPATH": str(LAUNCH.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.splitlines() == [f'pip install --quiet -e ".[{extras}]"' for extras in installs]
+    project = tomllib.loads((LAUNCH.parent / "pyproject.toml").read_text())["project"]
+    assert {"plot", "cuda", "tpu"} <= project["optional-dependencies"].keys()
 
 
 @pytest.mark.slow

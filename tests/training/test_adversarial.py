@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from tests.tiny import read_points, tiny_config
+from tests.training.meshes import in_a_mesh
 from tests.training.tiny_runs import state_of, stop_before_step, terminate
 from tests.training.trees import assert_close, assert_same_bits
 from wdsr_jax.errors import UserError
@@ -120,6 +121,20 @@ def test_two_devices_change_rounding_only(adversarial):
     for name, value in metrics.items():
         assert float(halves[name]) == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
     assert_close(jax.device_get(split), jax.device_get(whole), atol=1e-5)
+
+
+@pytest.mark.parametrize("adversarial", ["standard", pytest.param("relativistic", marks=pytest.mark.ci)])
+@pytest.mark.parametrize("kind", ["shard_map", pytest.param("jit", marks=pytest.mark.ci)])
+def test_a_mesh_changes_rounding_only(kind, adversarial):
+    options = options_of(adversarial)
+    expected, metrics = gan.parallel_train_step(vgg_file="", perceptual="none", **options)(
+        start(), steps.shard(batch_of(0))
+    )
+    step = functools.partial(gan.train_step, vgg_params=None, perceptual="none", **options)
+    result, others = in_a_mesh(kind, step)(start(), batch_of(0))
+    for name in others:
+        assert float(others[name]) == pytest.approx(float(metrics[name]), rel=1e-4, abs=1e-6), name
+    assert_close(jax.device_get(result), jax.device_get(expected), atol=1e-5)
 
 
 @pytest.mark.ci

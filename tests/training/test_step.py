@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 
 from tests.numpy_wdsr import random_params
+from tests.training.meshes import MESHES, in_a_mesh
 from tests.training.trees import assert_close, assert_same_bits
 from wdsr_jax.data.online import degrade_share, margin_of
 from wdsr_jax.data.settings import parse_online
@@ -197,28 +197,11 @@ def test_two_devices_change_rounding_only(micro_batches):
     assert_close(split_metrics, whole_metrics, atol=1e-6)
 
 
-def in_a_mesh(kind, step):
-    """`step` over two devices without `pmap`: in `shard_map` or jitted over a mesh of explicit axes."""
-    mesh = jax.make_mesh((2,), ("batch",))
-    whole, split = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec("batch")))
-    if kind == "shard_map":
-        specs = dict(in_specs=(whole.spec, split.spec), out_specs=(whole.spec, whole.spec))
-        jitted = jax.jit(jax.shard_map(functools.partial(step, axis_name="batch"), mesh=mesh, **specs))
-    else:
-        jitted = jax.jit(step)
-
-    def stepped(state, batch):
-        with jax.set_mesh(mesh):
-            return jitted(jax.device_put(state, whole), jax.device_put(batch, split))
-
-    return stepped
-
-
-@pytest.mark.parametrize("norm", ["weight", "batch"])
-@pytest.mark.parametrize("kind", ["shard_map", "jit"])
-def test_a_mesh_changes_rounding_only(kind, norm):
+@pytest.mark.parametrize(("norm", "grad_accum"), [("weight", 1), ("weight", 2), ("batch", 1)])
+@pytest.mark.parametrize("kind", MESHES)
+def test_a_mesh_changes_rounding_only(kind, norm, grad_accum):
     module = WDSR.clone(norm=norm)
-    options = dict(module=module, optimizer=SGD, loss=l1, seed=0, ema_decay=0.9)
+    options = dict(module=module, optimizer=SGD, loss=l1, seed=0, ema_decay=0.9, grad_accum=grad_accum)
     state, batch = start(module, SGD), batch_of(0)
     expected, metrics = steps.parallel_train_step(**options)(start(module, SGD), steps.shard(batch))
     result, others = in_a_mesh(kind, functools.partial(steps.train_step, **options))(state, batch)

@@ -155,8 +155,7 @@ def train_step(
         return sr, measured.get("batch_stats", {})
 
     def discriminate(d_params, image):
-        logits, _ = discriminator.apply({"params": d_params}, image, mutable=["batch_stats"])
-        return logits
+        return discriminator.apply({"params": d_params}, image, mutable=["batch_stats"])[0]
 
     def mean(tree):
         return jax.lax.pmean(tree, axis_name) if axis_name else tree
@@ -174,8 +173,9 @@ def train_step(
     d_params = optax.apply_updates(state.d_params, d_updates)
 
     def generator_loss(sr):
-        real = discriminate(d_params, hr) if adversarial == "relativistic" else jnp.zeros(())
-        _, fooling = adversarial_losses(real, discriminate(d_params, sr), adversarial, axis_name)
+        own_d_params = own(d_params)
+        real = discriminate(own_d_params, hr) if adversarial == "relativistic" else jnp.zeros(())
+        _, fooling = adversarial_losses(real, discriminate(own_d_params, sr), adversarial, axis_name)
         likeness = jnp.zeros(()) if perceptual == "none" else perceptual_loss(perceptual, vgg_params, sr, hr)
         parts = dict(adversarial=fooling, perceptual=likeness, pixel=loss(sr, hr))
         return sum(getattr(weights, name) * part for name, part in parts.items()), parts

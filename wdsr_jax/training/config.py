@@ -11,8 +11,10 @@ and a key that the config does not have import it.
 import difflib
 import math
 import re
+import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, get_origin
@@ -95,6 +97,9 @@ _LARGEST = 2**31 - 1  # of whole numbers: what a step counts up to
 _LARGEST_FIELD, _LARGEST_SCALE = 65536, 64  # of model
 _LARGEST_SEED = 2**63 - 1
 _LARGEST_BATCH = 1 << 36  # bytes of LR and HR patches
+_PACKAGE = Path(__file__).parents[1]
+# Above this package's `configs`: in a wheel the package has them, in the repository they lie beside it.
+_HOME = _PACKAGE if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent
 _SECTIONS = ("model", "data", "train", "gan")
 
 
@@ -120,8 +125,11 @@ def parse_config(file: str, arguments: Sequence[str] = ()) -> ConfigDict:
 def read_config(argument: str) -> ConfigDict:
     """Runs a config file.
 
+    Its `from configs.default import ...` works wherever the command is started: while the file runs, its root
+    is on `sys.path`, and after all else this package's.
+
     Args:
-        argument: FILE.py or FILE.py:VARIANT.
+        argument: FILE.py or FILE.py:VARIANT; a file `configs/NAME.py` that is not here is this package's.
 
     Returns:
         What its `get_config` returns, locked but unchecked.
@@ -129,16 +137,16 @@ def read_config(argument: str) -> ConfigDict:
     Raises:
         UserError: there is no such file or variant, or the file fails; names the file and the line.
     """
+    argument = _find_config(argument)
     path = argument.partition(":")[0]
-    if not Path(path).is_file():
-        raise UserError(f"--config={argument}: there is no file {path}")
     flag_values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=flag_values, sys_argv=[])
     try:
-        flag_values(["", f"--config={argument}"])
-        config = flag_values.config
-        if not isinstance(config, ConfigDict):
-            getattr(config, "lock", None)  # the library puts an OSError off until something is asked for
+        with _importing_for(Path(path)):
+            flag_values(["", f"--config={argument}"])
+            config = flag_values.config
+            if not isinstance(config, ConfigDict):
+                getattr(config, "lock", None)  # the library puts an OSError off until something is asked for
     except UserError:
         raise
     except flags.IllegalFlagValueError as error:
@@ -153,6 +161,28 @@ def read_config(argument: str) -> ConfigDict:
             f"{path}: get_config() returned {type(config).__name__}, not an ml_collections.ConfigDict"
         )
     return config
+
+
+def _find_config(argument: str) -> str:
+    """The argument with the file as it is named, or else with this package's own of that name."""
+    path = argument.partition(":")[0]
+    if Path(path).is_file():
+        return argument
+    if Path(path).parts[:1] == ("configs",) and (_HOME / path).is_file():
+        return f"{_HOME}/{argument}"
+    raise UserError(f"--config={argument}: there is no file {path}")
+
+
+@contextmanager
+def _importing_for(path: Path) -> Iterator[None]:
+    """Where a config imports from: the folder above its `configs`, or its own, comes before all others."""
+    folders, before = path.resolve().parents, list(sys.path)
+    root = next((folder.parent for folder in folders if folder.name == "configs"), folders[0])
+    sys.path[:] = [str(root), *before, str(_HOME)]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def _explain(argument: str, error: BaseException) -> NoReturn:

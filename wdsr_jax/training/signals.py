@@ -3,6 +3,7 @@
 import functools
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,10 +18,15 @@ from wdsr_jax.evaluation.examples import Example
 def catch_signals() -> Iterator[list[int]]:
     """Catches SIGTERM and SIGINT in the `with` block.
 
+    In a thread they stay the program's, for Python lets the main thread alone take them.
+
     Yields:
         An empty list, to which the number of the first signal is appended; a second signal exits at once.
     """
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
 
     def handle(number: int, _: Any) -> None:
         if received:

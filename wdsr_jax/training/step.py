@@ -145,14 +145,15 @@ def train_step(
     if grad_accum == 1:
         (value, statistics), grads = value_and_grads(params, batch, key)
     else:
-        # (B, ...) -> (grad_accum, B / grad_accum, ...)
-        parts = jax.tree.map(lambda x: x.reshape(grad_accum, -1, *x.shape[1:]), batch)
+        # (B, ...) -> (grad_accum, B / grad_accum, ...), the devices of a mesh along the second axis
+        parts = jax.tree.map(lambda x: x.reshape(-1, grad_accum, *x.shape[1:]).swapaxes(0, 1), batch)
 
         def add(total, part):
             (value, _), grads = value_and_grads(params, *part)
             return jax.tree.map(jnp.add, total, (value, grads)), None
 
-        nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params)
+        nothing = dict(loss=jnp.zeros(()), grads=jax.tree.map(jnp.zeros_like, state.params))
+        nothing = tuple(each_devices_own(nothing, axis_name).values())
         total, _ = jax.lax.scan(add, nothing, (parts, jax.random.split(key, grad_accum)))
         (value, grads), statistics = jax.tree.map(lambda x: x / grad_accum, total), {}
     if axis_name:
