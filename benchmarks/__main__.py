@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for each contender")
     parser.add_argument("--rounds", type=int, default=7, help="how often each contender has its turn")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a turn")
+    parser.add_argument("--only", choices=("float32", "bfloat16"), help="of train and infer")
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"), help="JSON file")
     options = parser.parse_args()
     if unknown := set(options.names) - set(benches):
@@ -52,7 +53,7 @@ def main() -> None:
         print(line, file=sys.stderr, flush=True)
 
     rounds, seconds = (2, 0.0) if options.quick else (options.rounds, options.seconds)
-    setting = compute.Setting(options.quick, options.threads, rounds, seconds, say)
+    setting = compute.Setting(options.quick, options.threads, rounds, seconds, say, options.only)
     result = {"command": sys.argv[1:], "machine": machine(options.threads), "rows": [], "load": {}}
     rows = []
     for name in options.names or benches:

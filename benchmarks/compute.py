@@ -20,6 +20,7 @@ class Setting(NamedTuple):
         rounds: how often each has its turn.
         seconds: of a turn.
         say: is told what happens.
+        only: the precision to measure; None for all.
     """
 
     quick: bool
@@ -27,6 +28,7 @@ class Setting(NamedTuple):
     rounds: int
     seconds: float
     say: Callable[[str], None]
+    only: str | None = None
 
 
 MATMUL = "matrix product"
@@ -62,6 +64,9 @@ def _timed_rows(
 
     `amount` is the work in the unit's own terms: images, for images/s; megapixels, for s/MP.
     """
+    contenders = {
+        name: contender for name, contender in contenders.items() if setting.only in (None, contender[0])
+    }
     yardstick = "float32" if _device() == "cpu" else "bfloat16"
     products = _products(setting, yardstick)
     size = next(iter(products.values())).arguments["size"]

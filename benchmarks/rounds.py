@@ -14,6 +14,9 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+from benchmarks.report import OURS
+
+_TOO_SLOW = 10  # times this package's first call, from which on nobody needs the exact figure
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -66,15 +69,18 @@ def time_in_turns(
 ) -> dict[str, Timing]:
     """Times each contender for about `seconds` in each of `rounds`, one after the other.
 
+    One whose first call after building takes more than a second, and ten times what this package's takes, is
+    left out: bfloat16 that is emulated would take all of the time.
+
     Args:
         contenders: by name.
         threads: for each.
         rounds: how often each has its turn.
         seconds: a turn takes; at least one call is made.
-        say: is told which contender cannot be built, and why; it is left out.
+        say: is told which contender is left out, and why, and how long is left.
     """
     context = multiprocessing.get_context("spawn")
-    started, running = {}, {}
+    started, running, first = {}, {}, {}
     try:
         for name, contender in contenders.items():
             ours, theirs = context.Pipe()
@@ -92,8 +98,16 @@ def time_in_turns(
                 process.join()
             else:
                 running[name] = (process, ours, answer[0])
+                first[name] = answer[1]
+        for name in [name for name in running if _is_too_slow(first[name], first.get(OURS))]:
+            say(f"{name} is left out: a call takes {first[name]:.3g} s, here {first[OURS]:.3g} s")
+            running.pop(name)[1].close()
         timed: dict[str, list[tuple[float, float]]] = {name: [] for name in running}
-        for _ in range(rounds):
+        start = time.monotonic()
+        for done in range(rounds):
+            if done:
+                left = (time.monotonic() - start) / done * (rounds - done)
+                say(f"round {done + 1} of {rounds} of {', '.join(running)}: {left:.0f} s left")
             for name, (_, pipe, _) in running.items():
                 pipe.send(seconds)
                 timed[name] += pipe.recv()
@@ -108,6 +122,10 @@ def time_in_turns(
             process.kill()
 
 
+def _is_too_slow(seconds: float, ours: float | None) -> bool:
+    return ours is not None and seconds > max(1, _TOO_SLOW * ours)
+
+
 def _share(timed: list[tuple[float, float]]) -> float:
     return sum(cpu for _, cpu in timed) / sum(wall for wall, _ in timed)
 
@@ -117,13 +135,15 @@ def _serve(pipe: Connection, contender: Contender, threads: int) -> None:
     try:
         module, function = contender.build.split(":")
         call, result = getattr(importlib.import_module(module), function)(**contender.arguments)
+        start = time.perf_counter()
         call()
+        first = time.perf_counter() - start
     except Exception as error:
         if not isinstance(error, ImportError):
             traceback.print_exc()
         pipe.send(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         return
-    pipe.send((result,))
+    pipe.send((result, first))
     try:
         while True:
             seconds = pipe.recv()

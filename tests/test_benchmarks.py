@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -102,21 +103,28 @@ def test_ratio_is_to_the_best_of_the_same_precision():
 
 
 @pytest.mark.ci
-def test_what_cannot_be_built_is_left_out():
+def test_what_cannot_be_built_or_is_far_too_slow_is_left_out():
     contenders = {
-        "good": rounds.Contender("tests.test_benchmarks:counting", {}),
+        "wdsr_jax": rounds.Contender("tests.test_benchmarks:counting", {}),
         "bad": rounds.Contender("tests.test_benchmarks:nothing", {}),
+        "slow": rounds.Contender("tests.test_benchmarks:sleeping", {}),
     }
     said = []
     timed = rounds.time_in_turns(contenders, threads=1, rounds=3, seconds=0, say=said.append)
-    assert set(timed) == {"good"}
-    assert len(timed["good"].seconds) == 3
-    assert timed["good"].result == 7
-    assert said == ["bad is left out: ImportError: there is no such library"]
+    assert set(timed) == {"wdsr_jax"}
+    assert len(timed["wdsr_jax"].seconds) == 3
+    assert timed["wdsr_jax"].result == 7
+    assert said[0] == "bad is left out: ImportError: there is no such library"
+    assert said[1].startswith("slow is left out: a call takes 1.")
+    assert said[2:] == [f"round {i} of 3 of wdsr_jax: 0 s left" for i in (2, 3)]
 
 
 def counting():
     return lambda: None, 7
+
+
+def sleeping():
+    return lambda: time.sleep(1.1), 7
 
 
 def nothing():
