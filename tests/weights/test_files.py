@@ -50,5 +50,5 @@ def test_a_model_is_a_family_that_ships_or_weights(tmp_path, monkeypatch):
     check_model("wdsr-a-4-x2")
     with pytest.raises(UserError, match=r"^--model=photo: no network of that kind is shipped"):
         check_model("photo")
-    with pytest.raises(UserError, match=r"^nothing: no such file"):
+    with pytest.raises(UserError, match=r"^--model: nothing: no such file.*; or clean, photo, fast$"):
         check_model("nothing")

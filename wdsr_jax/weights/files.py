@@ -51,7 +51,10 @@ def check_model(model: str | None) -> None:
     if model in FAMILIES and pretrained_for(1, model) is None:
         raise UserError(f"--model={model}: no network of that kind is shipped with this version")
     if model and model not in FAMILIES:
-        find_weights(model)
+        try:
+            find_weights(model)
+        except UserError as error:
+            raise UserError(f"--model: {error}; or {', '.join(FAMILIES)}") from None
 
 
 def find_weights(name_or_path: str | os.PathLike) -> Path:
