@@ -1,8 +1,8 @@
-"""Draws docs/before_after.png: a photograph with noise and JPEG, upscaled by the shipped weights for x4.
+"""Draws docs/before_after.png: a photograph with noise and JPEG, upscaled by the shipped weights for x2.
 
 python -m examples.picture
 
-Shown is scikit-image's astronaut, made four times smaller, with noise of 3 levels and JPEG of quality 60.
+Shown is scikit-image's astronaut, made half as large, with noise of 3 levels and JPEG of quality 60.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from wdsr_jax.data.sample import sample_files
 from wdsr_jax.image.files import read_image, write_image
 from wdsr_jax.image.panels import nearest, side_by_side
 
-SCALE, ROWS, COLUMNS = 4, slice(20, 180), slice(140, 300)
+SCALE, ROWS, COLUMNS = 2, slice(20, 180), slice(140, 300)
 CELL = "noise 3, JPEG 60"
 
 

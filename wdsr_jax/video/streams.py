@@ -39,7 +39,10 @@ def open_video(source: Path) -> "InputContainer":
     try:
         open_regular(source).close()
         # Without "file:" FFmpeg would take what is before a colon in a name for a protocol.
-        return av.open(f"file:{source}", metadata_errors="replace")
+        # Texts that are no UTF-8: PyAV 19 keeps their bytes by itself, and 18 has to be told not to fail.
+        if av.__version__.startswith("18."):
+            return av.open(f"file:{source}", metadata_errors="replace")
+        return av.open(f"file:{source}")
     except (OSError, FFmpegError) as error:
         raise UserError(f"{source}: cannot be read as a video ({error.strerror or error})") from None
 

@@ -409,12 +409,13 @@ def _copy_description(stream: "Stream", to: "Stream") -> None:
 
 def _start_encoding(output: "OutputContainer", target: Path, encoder: "VideoStream") -> None:
     """Writes the header; UserError where the encoder refuses the size."""
+    name = encoder.codec_context.codec.name  # PyAV 19 does not know it any more after a failure
     try:
         output.start_encoding()
     except FFmpegError:
         if encoder.codec_context.is_open:
             raise
         raise UserError(
-            f"{target}: {encoder.codec_context.codec.name} cannot encode frames of"
+            f"{target}: {name} cannot encode frames of"
             f" {encoder.width}x{encoder.height} pixels; use another scale"
         ) from None
