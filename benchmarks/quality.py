@@ -238,33 +238,50 @@ def _cell(scores: Scores, psnr: str, ssim: str) -> str:
     )
 
 
+# Offset of a label from its point, and which side of the label is there.
+_PLACES = (
+    *(((0, -7), "center", "top"), ((0, 7), "center", "bottom")),
+    *(((-8, 0), "right", "center"), ((8, 0), "left", "center")),
+    ((0, -21), "center", "top"),
+)
+
+
+def _label(axis: Any, name: str, point: tuple[float, float], taken: list[Any]) -> None:
+    """Writes a name beside a point, where nothing is yet, and adds the box that it takes."""
+    for place in _PLACES:
+        offset, horizontal, vertical = place
+        style: dict[str, Any] = dict(textcoords="offset points", fontsize="small")
+        label = axis.annotate(name, point, offset, ha=horizontal, va=vertical, **style)
+        box = label.get_window_extent()
+        if place == _PLACES[-1] or not any(box.overlaps(other) for other in taken):
+            taken.append(box)
+            return
+        label.remove()
+
+
 def draw(rows: Sequence[Row]) -> bytes:
     """A PNG: PSNR-Y on the first set measured against seconds for a megapixel, a panel a scale."""
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
     first = next(iter(next(row for row in rows if not row.source).scores))
     figure = Figure(figsize=(15, 5.5), layout="constrained")
     for axis, scale in zip(figure.subplots(1, 3), published.SCALES, strict=True):
+        points: dict[tuple[float, float], str] = {}
         for row in rows:
             psnr = row.scores.get(first, {}).get("psnr_y")
-            if row.scale != scale or psnr is None:
+            if row.scale != scale or psnr is None or (row.name == "bicubic" and row.source):
                 continue
-            colour = "tab:gray" if row.source else "tab:blue"
-            axis.plot(row.seconds, psnr, "o", color=colour, fillstyle="none" if row.source else "full")
-            above = row.name.startswith("WDSR") or (row.name == "bicubic" and not row.source)
-            axis.annotate(
-                row.name,
-                (row.seconds, psnr),
-                xytext=(0, 7 if above else -7),
-                textcoords="offset points",
-                ha="center",
-                va="bottom" if above else "top",
-                color=colour,
-                fontsize="small",
-            )
+            colour, fill = ("tab:gray", "none") if row.source else ("tab:blue", "full")
+            axis.plot(row.seconds, psnr, "o", color=colour, fillstyle=fill)
+            points[row.seconds, psnr] = row.name
         axis.set(xscale="log", title=f"x{scale}", xlabel="seconds for a megapixel of LR")
-        axis.margins(x=0.15, y=0.1)
+        axis.margins(x=0.25, y=0.1)
         axis.grid(alpha=0.3)
+        figure.draw_without_rendering()  # lays it out: now it is known where the points are
+        taken = [Bbox.from_extents(*(xy - 4), *(xy + 4)) for xy in axis.transData.transform([*points])]
+        for point, name in points.items():
+            _label(axis, name, point, taken)
     figure.axes[0].set_ylabel(f"PSNR-Y on {first}, dB")
     figure.suptitle(
         "filled: measured, weights that ship and bicubic; hollow: published, timed here", fontsize="medium"
