@@ -6,15 +6,12 @@ bicubic's behind it, on both sets and on Set14 degraded in five ways (the mean, 
 """
 
 import argparse
-import statistics
-import time
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 import wdsr_jax
 from benchmarks.degraded import CLEAN, MEAN, measure
+from benchmarks.networks import draw_image
+from benchmarks.quality import time_network
 from wdsr_jax.evaluation.examples import examples_of_folder
 from wdsr_jax.models import count_params
 from wdsr_jax.models.cost import multiply_adds
@@ -23,18 +20,7 @@ from wdsr_jax.system.console import run_command
 from wdsr_jax.system.tables import markdown_table
 
 SETS = ("Set5", "Set14")
-_SIDE, _ROUNDS = 512, 5
-
-
-def seconds_per_megapixel(module: Any, params: Any) -> float:
-    """The median time of `upscale`, without the first call, which compiles, per megapixel of LR."""
-    lr = np.random.default_rng(0).integers(0, 256, (_SIDE, _SIDE, 3), dtype=np.uint8)
-    seconds = []
-    for _ in range(_ROUNDS + 1):
-        start = time.perf_counter()
-        wdsr_jax.upscale(module, params, lr)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:]) / (lr.shape[0] * lr.shape[1] / 1e6)
+_SIDE, _SECONDS = 96, 3  # as `quality` times networks for docs/benchmarks.md
 
 
 def row_of(name: str, root: Path) -> list[str]:
@@ -42,7 +28,7 @@ def row_of(name: str, root: Path) -> list[str]:
     module, params = wdsr_jax.load_pretrained(name)
     scale = module.scale
     cells = [f"`{name}`", f"{count_params(params):,}", f"{multiply_adds(module) / 1e9:.1f}"]
-    cells.append(f"{seconds_per_megapixel(module, params):.1f}")
+    cells.append(f"{time_network(module, params, draw_image(_SIDE, _SIDE), _SECONDS):.1f}")
     set5, set14 = (examples_of_folder(root / one / f"image_SRF_{scale}", scale) for one in SETS)
     table = measure(set14, scale, [name])
     scores = [measure(set5, scale, [name], cells=())[CLEAN], table[CLEAN], table[MEAN]]

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from wdsr_jax.models.cost import PUBLISHED as NETWORKS
+
 SCALES = (2, 3, 4)
 # PSNR in dB, or PSNR and SSIM, at x2, x3 and x4.
 Figures = Sequence[float | tuple[float, float]]
@@ -41,7 +43,7 @@ PUBLISHED = {
     ),
     "SRCNN 9-5-5": Published(
         _EDSR,
-        dict(name="srcnn_955", channels="luma_studio"),
+        NETWORKS["SRCNN 9-5-5"] | {"channels": "luma_studio"},
         {
             "Set5": ((36.66, 0.9542), (32.75, 0.9090), (30.48, 0.8628)),
             "Set14": ((32.42, 0.9063), (29.28, 0.8209), (27.49, 0.7503)),
@@ -52,7 +54,7 @@ PUBLISHED = {
     ),
     "WDSR-A 16x32": Published(
         _WDSR_CODE,
-        dict(name="wdsr_a", filters=32, blocks=16),
+        NETWORKS["WDSR-A 16x32"],
         {
             "Set5": (38.08, 34.45, 32.22),
             "B100": (32.23, 29.14, 27.61),
@@ -60,10 +62,10 @@ PUBLISHED = {
             "DIV2K": (34.76, 31.03, 29.04),
         },
     ),
-    "EDSR baseline": Published(_EDSR_CODE, dict(name="edsr", norm="none"), {"DIV2K": (34.61, 30.92, 28.95)}),
+    "EDSR baseline": Published(_EDSR_CODE, NETWORKS["EDSR baseline"], {"DIV2K": (34.61, 30.92, 28.95)}),
     "RDN 16x8": Published(
         _RDN,
-        dict(name="rdn", blocks=16, layers=8, growth=64),
+        NETWORKS["RDN 16x8"],
         {
             "Set5": ((38.24, 0.9614), (34.71, 0.9296), (32.47, 0.8990)),
             "Set14": ((34.01, 0.9212), (30.57, 0.8468), (28.81, 0.7871)),
@@ -73,7 +75,7 @@ PUBLISHED = {
     ),
     "WDSR-A 32x128": Published(
         _WDSR_CODE,
-        dict(name="wdsr_a", filters=128, blocks=32),
+        NETWORKS["WDSR-A 32x128"],
         {
             "Set5": (38.28, 34.76, 32.58),
             "B100": (32.38, 29.32, 27.78),
@@ -83,7 +85,7 @@ PUBLISHED = {
     ),
     "EDSR": Published(
         _EDSR,
-        dict(name="edsr", norm="none", filters=256, blocks=32, res_scale=0.1),
+        NETWORKS["EDSR"],
         {
             "Set5": ((38.11, 0.9601), (34.65, 0.9282), (32.46, 0.8968)),
             "Set14": ((33.92, 0.9195), (30.52, 0.8462), (28.80, 0.7876)),

@@ -112,7 +112,8 @@ def measure(folders: Sequence[str], side: int, seconds: float) -> Iterator[Row]:
         image = np.uint8(lr[0] * 255)
         taken = time_call(lambda image=image, scale=scale: wdsr_jax.imresize(image, scale), lr, seconds)
         yield Row("bicubic", scale, {name: result["bicubic"] for name, result in results.items()}, taken)
-        yield _published_row("bicubic", scale, lr, seconds, taken)
+        known = published.PUBLISHED["bicubic"]
+        yield Row("bicubic", scale, published.scores(known.figures, scale), taken, source=known.source)
         of_scale = {name: network for name, network in shipped.items() if network[0].scale == scale}
         for name, (module, params) in sorted(of_scale.items(), key=lambda item: parameters(item[1][0])):
             scores = {
@@ -121,25 +122,18 @@ def measure(folders: Sequence[str], side: int, seconds: float) -> Iterator[Row]:
             }
             taken = time_network(module, params, lr, seconds)
             yield Row(name, scale, scores, taken, parameters(module), multiply_adds(module))
-        for name in published.PUBLISHED:
-            if name != "bicubic":
-                yield _published_row(name, scale, lr, seconds)
+        for name, known in published.PUBLISHED.items():
+            if known.model:
+                module = wdsr_jax.create_model({**known.model, "scale": scale})
+                taken = time_network(module, init_params(module, 0), lr, seconds)
+                scores = published.scores(known.figures, scale)
+                yield Row(name, scale, scores, taken, parameters(module), multiply_adds(module), known.source)
 
 
 def _at_scale(folder: str, scale: int) -> str:
     """The part of a set for a scale, where it has such parts."""
     part = os.path.join(folder, f"image_SRF_{scale}")
     return part if os.path.isdir(part) else folder
-
-
-def _published_row(name: str, scale: int, lr: np.ndarray, seconds: float, taken: float | None = None) -> Row:
-    known = published.PUBLISHED[name]
-    scores = published.scores(known.figures, scale)
-    if known.model is None:
-        return Row(name, scale, scores, taken or 0.0, source=known.source)
-    module = wdsr_jax.create_model({**known.model, "scale": scale})
-    taken = time_network(module, init_params(module, 0), lr, seconds)
-    return Row(name, scale, scores, taken, parameters(module), multiply_adds(module), known.source)
 
 
 def time_network(module: Any, params: Any, lr: np.ndarray, seconds: float) -> float:
