@@ -100,7 +100,7 @@ def test_pictures_are_dropped_compared_and_downloaded(browser, address, tmp_path
     assert browser.execute_script(divider, pair)[0] == value + 1
 
     # The files are whole: those of the button, and those in the zip.
-    network = wdsr_jax.load_pretrained("wdsr-a-16-x2")
+    network = wdsr_jax.load_pretrained("wdsr-a-16-photo-x2")  # which the page chooses for noise
     expected = [wdsr_jax.upscale(*network, image) for image in pixels]
     results = [path.stem + "_x2.png" for path in paths]
     buttons = browser.find_elements("css selector", ".download")
