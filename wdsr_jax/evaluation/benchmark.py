@@ -19,7 +19,7 @@ from wdsr_jax.image.alignment import align, best_shift
 from wdsr_jax.image.metrics import TooSmallError, psnr, ssim
 from wdsr_jax.image.pixels import to_float, to_uint8
 from wdsr_jax.image.resize import imresize
-from wdsr_jax.inference.network import Batch, apply_batches, fold_for_inference
+from wdsr_jax.inference.network import Batch, apply_batches, fold_for_inference, network_input
 from wdsr_jax.system import distributed
 from wdsr_jax.system.console import Progress
 from wdsr_jax.system.files import write_whole
@@ -56,7 +56,8 @@ def super_resolve(
             for first in range(0, len(members), devices):
                 if chunk := list(_load(examples, members[first : first + devices])):
                     loaded.extend(chunk)
-                    yield Batch([to_float(lr) for _, lr, _ in chunk], shape, filled)
+                    inputs = [network_input(module, to_float(lr)) for _, lr, _ in chunk]
+                    yield Batch(inputs, shape, filled)
 
     for sr in apply_batches(module, params, batches(), devices):
         i, lr, hr = loaded.popleft()

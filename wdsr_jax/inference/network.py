@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Float32, Int
 
 from wdsr_jax.models import fold_weight_norm, replace_fields
+from wdsr_jax.models.flow import FlowSampler, pixel_noise
 from wdsr_jax.models.layers import Conv
 from wdsr_jax.models.resampling import Bicubic
 
@@ -54,7 +55,7 @@ def compiler_options() -> dict[str, str]:
 def apply_padded(
     module: nn.Module,
     params: Any,
-    lr: Float[Array, "b h w 3"],
+    lr: Float[Array, "b h w c"],
     sizes: Int[Array, "b 2"] | None = None,
 ) -> Float32[Array, "b {module.scale}*h {module.scale}*w 3"]:
     """Applies the network to images padded to one shape, each as if it stood alone at its own size.
@@ -67,7 +68,7 @@ def apply_padded(
         module: a network whose convolutions are `layers.Conv` at the resolution of its input or a multiple;
             or one without a radius, for which each image must fill (H, W).
         params: its parameters.
-        lr: float (B, H, W, 3) in [0, 1]; image b fills [:height, :width], the other pixels do not count.
+        lr: float (B, H, W, C), see `network_input`; image b fills [:height, :width], the other pixels do not count.
         sizes: int (B, 2): height and width of each image; None where all fill (H, W), which saves the masks.
 
     Returns:
@@ -78,7 +79,7 @@ def apply_padded(
         if module.radius is None or sizes is None:
             sr: Any = module.apply({"params": params}, lr)
             return sr
-        _, h, w, _ = lr.shape
+        h, w = lr.shape[1:3]
         with nn.intercept_methods(_mask_inputs((h, w), sizes)):
             sr = module.apply({"params": params}, lr)
         return sr
@@ -146,7 +147,7 @@ def _compile(
         out_shardings=split,
         compiler_options=compiler_options(),
     )
-    lr = jax.ShapeDtypeStruct((*shape, 3), jnp.float32)
+    lr = jax.ShapeDtypeStruct((*shape, getattr(module, "channels", 3)), jnp.float32)
     sizes = None if filled else jax.ShapeDtypeStruct((shape[0], 2), jnp.int32)
     return apply.lower(jax.tree.unflatten(tree, leaves), lr, sizes).compile()
 
@@ -163,7 +164,7 @@ def memory_needed(program: jax.stages.Compiled) -> int:
 def parallel_apply(
     module: nn.Module,
     params: Any,
-    lr: Float32[np.ndarray, "b h w 3"],
+    lr: Float32[np.ndarray, "b h w c"],
     sizes: Int[np.ndarray, "b 2"] | None,
 ) -> Float32[Array, "b {module.scale}*h {module.scale}*w 3"]:
     """`apply_padded` on all devices of this host: the batch, a multiple of them, is split among them.
@@ -186,11 +187,44 @@ def parallel_apply(
     )
 
 
+class Noise(NamedTuple):
+    """What a sample is drawn by.
+
+    Attributes:
+        key: of `jax.random.key`.
+        temperature: standard deviation of the noise: at 1 as in training, at 0 all samples are one.
+    """
+
+    key: jax.Array
+    temperature: float
+
+
+def network_input(
+    module: nn.Module,
+    lr: Float32[np.ndarray, "h w 3"],
+    noise: Noise | None = None,
+    corner: tuple[int, int] = (0, 0),
+) -> Float32[np.ndarray, "h w c"]:
+    """LR as a network takes it: by itself, or with noise for a `FlowSampler`.
+
+    Args:
+        module: the network.
+        lr: an image or a window of it, in [0, 1].
+        noise: None: a fixed key at a temperature of 1.
+        corner: row and column of the window in the image.
+    """
+    if not isinstance(module, FlowSampler):
+        return lr
+    key, temperature = noise or Noise(jax.random.key(0), 1.0)
+    drawn = pixel_noise(key, np.asarray(corner), (*lr.shape[:2], module.channels - 3))
+    return np.concatenate([lr, temperature * np.asarray(drawn)], axis=2)
+
+
 class Batch(NamedTuple):
     """LR images that are computed at once.
 
     Attributes:
-        lr: float (h, w, 3) each, in [0, 1].
+        lr: float (h, w, C) each, see `network_input`.
         shape: (H, W) that they are padded to.
         filled: whether each has that shape, so that no masks are needed; the same for all batches of a shape,
             or it is compiled twice.
@@ -221,7 +255,7 @@ def apply_batches(
     scale = module.scale
 
     def start(batch: Batch) -> jax.Array:
-        lr = np.zeros((size, *batch.shape, 3), np.float32)
+        lr = np.zeros((size, *batch.shape, batch.lr[0].shape[2]), np.float32)
         sizes = np.ones((size, 2), np.int32)
         for i, image in enumerate(batch.lr):
             sizes[i] = h, w = image.shape[:2]

@@ -24,10 +24,12 @@ from wdsr_jax.errors import UserError
 from wdsr_jax.image.pixels import dihedral, from_float, to_float, undo_dihedral
 from wdsr_jax.inference.network import (
     Batch,
+    Noise,
     apply_batches,
     compile_network,
     fold_for_inference,
     memory_needed,
+    network_input,
 )
 from wdsr_jax.system.memory import device_memory
 
@@ -66,6 +68,7 @@ def upscale(
     *,
     tile: int | None = None,
     ensemble: bool = False,
+    noise: Noise | None = None,
     on_pixels: Callable[[int], Any] | None = None,
     tilings: Sequence[Tiling] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W 3"] | Float32[np.ndarray, "H W 3"]:
@@ -81,6 +84,7 @@ def upscale(
             or none for a network without a radius.
         ensemble: whether to average over the 8 symmetries of the square ("self-ensemble", EDSR,
             arXiv:1707.02921, section 3.4): 8 times the work.
+        noise: of a `FlowSampler`, see `network_input`: the same for a pixel whatever the tiles are.
         on_pixels: is called with the number of LR pixels done since the last call, for a progress bar.
         tilings: of `plan_tilings`, for one image of many; None: what suits this one best.
 
@@ -109,7 +113,12 @@ def upscale(
     windows = list(itertools.product(rows, columns))
     symmetries = range(8 if ensemble else 1)
     pieces = (
-        dihedral(to_float(image[y.start : y.stop, x.start : x.stop]), symmetry)
+        dihedral(
+            network_input(
+                module, to_float(image[y.start : y.stop, x.start : x.stop]), noise, (y.start, x.start)
+            ),
+            symmetry,
+        )
         for (y, _), (x, _) in windows
         for symmetry in symmetries
     )

@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.edrn import EDRN
 from wdsr_jax.models.edsr import EDSR
+from wdsr_jax.models.flow import FlowWDSR
 from wdsr_jax.models.layers import count_params, fold_weight_norm
 from wdsr_jax.models.msrresnet import MSRResNet
 from wdsr_jax.models.rdn import RDN
@@ -50,6 +51,7 @@ __all__ = [
 _NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "wdsr_a": (WDSR, {"block": "a"}),
     "wdsr_b": (WDSR, {"block": "b"}),
+    "wdsr_flow": (FlowWDSR, {}),
     "edsr": (EDSR, {}),
     "srcnn_915": (SRCNN, {"middle": 1}),
     "srcnn_955": (SRCNN, {"middle": 5}),

@@ -124,6 +124,13 @@ def pixel_shuffle(x: Float[AnyArray, "b h w c"], scale: int) -> Float[Array, "b 
     return y.reshape(b, h * scale, w * scale, c // scale**2)  # (B, H*scale, W*scale, C)
 
 
+def pixel_unshuffle(x: Float[AnyArray, "b h w c"], scale: int) -> Float[Array, "b h2 w2 c2"]:
+    """The inverse of `pixel_shuffle`: (B, H * scale, W * scale, C) -> (B, H, W, scale * scale * C)."""
+    b, h, w, c = x.shape
+    y = jnp.reshape(x, (b, h // scale, scale, w // scale, scale, c))  # (B, H, i, W, j, C)
+    return y.transpose(0, 1, 3, 2, 4, 5).reshape(b, h // scale, w // scale, scale**2 * c)
+
+
 class PReLU(nn.Module):
     """max(0, x) + a min(0, x) with one slope a for all channels, learnt (arXiv:1502.01852, equation 1)."""
 

@@ -354,16 +354,21 @@ def check_values(config: ConfigDict) -> None:
             f"config.data.batch_size={values['data.batch_size']} patches of config.data.patch_size="
             f"{values['data.patch_size']} are more than {_LARGEST_BATCH >> 30} GB; set a smaller one"
         )
-    if "gan" not in config:
+    has_gan, has_flow = "gan" in config, values.get("model.name") == "wdsr_flow"
+    if has_gan and has_flow:
+        raise UserError("config.gan: model.name=wdsr_flow is trained by flow matching; leave the section out")
+    if not (has_gan or has_flow):
         return
+    purpose = "a discriminator fine-tunes" if has_gan else "the flow is learnt around"
     if not values["train.init_from"]:
         raise UserError(
-            "config.train.init_from is missing: a discriminator fine-tunes a trained network; "
-            "give its workdir or weights"
+            f"config.train.init_from is missing: {purpose} a trained network; give its workdir or weights"
         )
-    for key, plain in {"train.grad_accum": 1, "train.shift_window": 0}.items():
+    wanted = {"train.grad_accum": 1, "train.shift_window": 0} | ({"train.loss": "l2"} if has_flow else {})
+    for key, plain in wanted.items():
         if values[key] != plain:
-            raise UserError(f"config.{key} must be {plain} with a discriminator, not {values[key]}")
+            companion = "a discriminator" if has_gan else "model.name=wdsr_flow"
+            raise UserError(f"config.{key} must be {plain} with {companion}, not {values[key]}")
 
 
 def check_network(config: ConfigDict) -> "nn.Module":

@@ -85,7 +85,7 @@ class Run:
 
     def start(self, state: TrainState) -> TrainState:
         """Begins with the state given, which is put on all devices."""
-        if not self._task.keeps_best and self._is_lead:
+        if self._task.keeps_start and self._is_lead:
             save_weights(self._workdir / BEFORE_GAN_FILE, self._config.model.to_dict(), state.params)
         return self._begin(state)
 

@@ -18,8 +18,9 @@ from wdsr_jax.data.settings import Online, parse_degradation
 from wdsr_jax.evaluation.examples import Example, examples_of_pairs
 from wdsr_jax.models import count_params, create_model
 from wdsr_jax.models.discriminator import Discriminator
+from wdsr_jax.models.flow import FlowSampler, FlowWDSR
 from wdsr_jax.system import distributed
-from wdsr_jax.training import adversarial, optim, step
+from wdsr_jax.training import adversarial, flow, optim, step
 from wdsr_jax.training.losses import LOSSES
 from wdsr_jax.weights.store import start_from
 
@@ -36,13 +37,13 @@ class Task:
     """What is trained and how: all in which one kind of training differs from another.
 
     Attributes:
-        module: the network.
+        module: the network, as it is validated.
         schedule: the learning rate as a function of the step.
         init_state: the state at step 0, from the weights named or, where that is empty, from the seed alone.
         shapes: of the state.
         train_step: (state, batch, whether this host is to stop) to (state, metrics), see `step.parallel`.
-        keeps_best: whether the weights of the best validation PSNR are kept. If not, the latest are, and
-            beside them those that training began with: a discriminator costs PSNR.
+        keeps_best: whether the weights of the best validation PSNR are kept, or the latest ones.
+        keeps_start: whether those that training began with are kept beside them: a discriminator costs PSNR.
     """
 
     module: nn.Module
@@ -51,6 +52,7 @@ class Task:
     shapes: step.TrainState
     train_step: Callable[..., tuple[Any, step.Metrics]]
     keeps_best: bool = True
+    keeps_start: bool = False
 
 
 def load_run_data(config: ConfigDict) -> RunData:
@@ -91,19 +93,23 @@ def batch_options(config: ConfigDict) -> dict[str, int]:
 
 
 def create_task(config: ConfigDict) -> Task:
-    """The task of a config: pixels alone, or a discriminator beside them where it has a section `gan`.
+    """The task of a config: pixels alone; a discriminator beside them where it has a section `gan`; or a flow.
 
     Raises:
         UserError: the network does not exist, or the weights of VGG19 are not there.
     """
-    return _adversarial_task(config) if "gan" in config else _pixel_task(config)
+    module = create_model(config.model, allow_import=True)
+    if isinstance(module, FlowWDSR):
+        return _flow_task(config, module)
+    return _adversarial_task(config, module) if "gan" in config else _pixel_task(config, module)
 
 
-def _pixel_task(config: ConfigDict) -> Task:
-    train, module = config.train, create_model(config.model, allow_import=True)
+def _pixel_task(config: ConfigDict, module: nn.Module) -> Task:
+    train = config.train
     share = config.data.batch_size // (jax.device_count() * train.grad_accum)
     schedule, options = _common_options(config, module)
     train_step = step.parallel_train_step(
+        loss=LOSSES[train.loss],
         shift=train.shift_window,
         grad_accum=train.grad_accum,
         micro_batches=step.count_micro_batches(module, share),
@@ -118,13 +124,28 @@ def _pixel_task(config: ConfigDict) -> Task:
     return Task(module, schedule, init_state, _shapes(init_state), train_step)
 
 
-def _adversarial_task(config: ConfigDict) -> Task:
+def _flow_task(config: ConfigDict, module: FlowWDSR) -> Task:
+    train = config.train
+    schedule, options = _common_options(config, module)
+    share = config.data.batch_size // jax.device_count()
+    train_step = flow.parallel_train_step(micro_batches=step.count_micro_batches(module, share), **options)
+
+    def init_state(init_from: str) -> step.TrainState:
+        params = flow.init_params(module, train.seed, init_from)
+        return step.create_state(params, options["optimizer"], train.ema_decay > 0)
+
+    # Of samples the PSNR falls while they get livelier, so the latest weights are kept.
+    sampler = FlowSampler(**{field.name: getattr(module, field.name) for field in dataclasses.fields(module)})
+    return Task(sampler, schedule, init_state, _shapes(init_state), train_step, keeps_best=False)
+
+
+def _adversarial_task(config: ConfigDict, module: nn.Module) -> Task:
     train, gan = config.train, config.gan
-    module = create_model(config.model, allow_import=True)
     discriminator, hr_patch_size = Discriminator(gan.filters), config.data.patch_size * config.model.scale
     schedule, options = _common_options(config, module)
     train_step = adversarial.parallel_train_step(
         vgg_file=gan.vgg,
+        loss=LOSSES[train.loss],
         discriminator=discriminator,
         adversarial=gan.adversarial,
         perceptual=gan.perceptual,
@@ -144,7 +165,8 @@ def _adversarial_task(config: ConfigDict) -> Task:
             seed=train.seed,
         )
 
-    return Task(module, schedule, init_state, _shapes(init_state), train_step, keeps_best=False)
+    kept = dict(keeps_best=False, keeps_start=True)
+    return Task(module, schedule, init_state, _shapes(init_state), train_step, **kept)
 
 
 def _common_options(config: ConfigDict, module: nn.Module) -> tuple[optax.Schedule, dict[str, Any]]:
@@ -159,7 +181,7 @@ def _common_options(config: ConfigDict, module: nn.Module) -> tuple[optax.Schedu
         decay=train.lr_decay,
     )
     optimizer = optim.create_optimizer(schedule, train.grad_clip)
-    options = dict(module=module, optimizer=optimizer, loss=LOSSES[train.loss], degrade=_degrade(config))
+    options = dict(module=module, optimizer=optimizer, degrade=_degrade(config))
     return schedule, options | dict(seed=train.seed, ema_decay=train.ema_decay)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import reprlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
@@ -39,6 +40,10 @@ MAY_CHANGE = {
 }
 # Where `train.resume_changed` says so, all may differ but for what the state of a run depends on.
 _SHAPES_STATE = ("model.", "gan.filters")
+# Of what a config.json says, which anybody may have written, a message shows this much.
+_MOST_NAMED = 12
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
 
 
 def check_workdir(workdir: str | os.PathLike, config: dict[str, Any], *, resumes: bool) -> None:
@@ -146,7 +151,11 @@ def _check_same_config(workdir: Path, saved: dict[str, Any], config: dict[str, A
     )
     if not keys:
         return
-    differ = ", ".join(f"{key} ({old.get(key)!r} there, {new.get(key)!r} here)" for key in keys)
+    differ = ", ".join(
+        f"{_short.repr(key)[1:-1]} ({_short.repr(old.get(key))} there, {_short.repr(new.get(key))} here)"
+        for key in keys[:_MOST_NAMED]
+    )
+    differ += f" and {len(keys) - _MOST_NAMED} more" if len(keys) > _MOST_NAMED else ""
     fixed = [key for key in keys if _shapes_state(key, old, new)]
     if new.get("train.resume_changed") and not fixed:
         logging.info("--workdir=%s: goes on with another config: %s", workdir, differ)
@@ -155,7 +164,7 @@ def _check_same_config(workdir: Path, saved: dict[str, Any], config: dict[str, A
     if not fixed:
         advice.append("add --config.train.resume_changed=true to go on from its state")
     elif new.get("train.resume_changed"):
-        advice.append(f"train.resume_changed is not for {', '.join(fixed)}, on which the state depends")
+        advice.append(f"train.resume_changed is not for {', '.join(fixed[:_MOST_NAMED])}, on which the state depends")
     raise UserError(
         f"--workdir={workdir}: holds a run with another config: {differ}; {'; or '.join(advice)}. "
         f"These may change at any time: {', '.join(sorted(may_change - {'train.resume_changed'}))}"

@@ -165,7 +165,7 @@ def start_from(params: Any, name_or_path: str | os.PathLike, *, whole: bool = Fa
     if whole and (others := sorted(new.keys() - fitting.keys())):
         raise UserError(
             f"{name_or_path}: is another network than config.model: {others[0]} is not there in the same "
-            "shape; a discriminator fine-tunes the network that was trained before"
+            "shape; this training starts from the whole of a trained network"
         )
     _log_taken(name_or_path, new, fitting)
     return unflatten_dict(new | fitting, sep=".")
