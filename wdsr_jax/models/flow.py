@@ -9,6 +9,7 @@ al., arXiv:2209.03003, equation 1): x_t = (1 - t) x_0 + t x_1 with x_0 Gaussian 
 network learns the velocity x_1 - x_0; a sample follows it from t = 0 to 1 (`euler`).
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Literal
@@ -204,6 +205,12 @@ class FlowSampler(FlowWDSR):
         sr = self.base(lr)
         cells = euler(lambda x, t: self.velocity(x, t, lr, sr), noise, self.steps)
         return sr + self.spread * pixel_shuffle(cells, self.scale)
+
+
+def sampler_of(module: FlowWDSR) -> FlowSampler:
+    """The map from LR and noise to SR, of the same parameters."""
+    fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(FlowWDSR)}
+    return FlowSampler(**{**fields, "parent": None, "name": None})
 
 
 def euler(velocity: Velocity, x: Float[Array, "b ..."], steps: int) -> Float[Array, "b ..."]:

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -14,7 +15,9 @@ from absl import logging
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.pixels import to_float, to_uint8
+from wdsr_jax.inference.network import Noise
 from wdsr_jax.inference.tiles import Tiling, plan_tilings
+from wdsr_jax.models.flow import FlowSampler, FlowWDSR, sampler_of
 from wdsr_jax.photo.choice import Choice, choose_model, choose_video_model
 from wdsr_jax.photo.compare import comparison_page
 from wdsr_jax.photo.formats import OUTPUT_FORMATS, check_size, format_of
@@ -36,6 +39,7 @@ from wdsr_jax.photo.report import (
     report_plan,
     with_megapixels,
 )
+from wdsr_jax.photo.samples import SAMPLE_FILES, sample_files
 from wdsr_jax.photo.sizes import target_size
 from wdsr_jax.photo.upscaling import bytes_needed, upscale_photo
 from wdsr_jax.system.compilation import enable_compilation_cache
@@ -78,7 +82,9 @@ def upscale_files(plan: Plan, args: argparse.Namespace) -> int:
             before = bar.done
             try:
                 _make_folder(job.target.parent)
-                if is_video(job.source):
+                if args.samples:
+                    losses = _draw_samples(job, args, tilings, on_pixels)
+                elif is_video(job.source):
                     losses = _upscale_video(job, args, on_choice)
                 else:
                     losses = _upscale_photo(job, args, tilings, on_pixels, on_choice, compare)
@@ -147,8 +153,53 @@ def _upscale_photo(
     lost = write_photo(job.target, upscaled, quality=args.quality)
     if compare:
         pixels = (_rgb_of_8_bits(image.pixels) for image in (photo, upscaled))
-        compare(job.source.name, *pixels, None if photo.pixels.shape[2] == 1 else photo.metadata.icc or None)
+        compare(job.source.name, *pixels, _profile(photo))
     return (*photo.lost, *lost)
+
+
+def _draw_samples(
+    job: Job,
+    args: argparse.Namespace,
+    tilings: Callable[[Any], list[Tiling] | None],
+    on_pixels: OnPixels,
+) -> tuple[str, ...]:
+    """Writes the samples of a photograph into their folder, the page and the map; number 1 last."""
+    if is_video(job.source):
+        raise UserError(f"{job.source}: --samples is for photographs, not for videos")
+    photo = read_photo(job.source)
+    key = jax.random.key(args.seed)
+
+    def draw(number: int) -> Photo:
+        noise = Noise(jax.random.fold_in(key, number), args.temperature)
+        count = functools.partial(_count_share, on_pixels, args.samples)
+        return upscale_by_arguments(photo, job, args, count, tilings, noise=noise)
+
+    def write(number: int, sample: Photo) -> tuple[str, ...]:
+        path = job.target.with_stem(str(number))
+        lost = write_photo(path, sample, quality=args.quality)
+        if path != job.target:
+            add_to_record(path, job.entry)
+        return lost
+
+    folder = job.target.parent
+    with sample_files(folder, job.source.name, _rgb_of_8_bits(photo.pixels), _profile(photo)) as add:
+        for number in range(args.samples, 0, -1):  # number 1 says that all are there
+            sample = draw(number)
+            add(number, _rgb_of_8_bits(sample.pixels))
+            if number > 1:
+                write(number, sample)
+    for name in SAMPLE_FILES:
+        add_to_record(folder / name, job.entry)
+    return (*photo.lost, *write(1, sample))
+
+
+def _count_share(on_pixels: OnPixels, parts: int, count: float) -> None:
+    on_pixels(count / parts)
+
+
+def _profile(photo: Photo) -> bytes | None:
+    """The ICC profile of a picture's colours; None for sRGB, and for a grey one."""
+    return None if photo.pixels.shape[2] == 1 else photo.metadata.icc or None
 
 
 def _rgb_of_8_bits(pixels: np.ndarray) -> np.ndarray:
@@ -178,6 +229,7 @@ def upscale_by_arguments(
     on_pixels: OnPixels = lambda count: None,
     tilings: Callable[[Any], list[Tiling] | None] = lambda module: None,
     on_choice: OnChoice = log_choice,
+    noise: Noise | None = None,
 ) -> Photo:
     """One photograph, or one frame of a video, by the arguments of the command.
 
@@ -188,6 +240,7 @@ def upscale_by_arguments(
         on_pixels: is called with the count of LR pixels done since the last call.
         tilings: the tilings that a network may use; None where it chooses them by itself.
         on_choice: is called with the network that is taken, and why.
+        noise: of a sample; None for the network's one result.
 
     Raises:
         UserError: the result is too large for its format or for the memory, or an option does not fit.
@@ -198,29 +251,35 @@ def upscale_by_arguments(
     choice = choose_model(args.model, photo, factor)
     on_choice(job.source, choice, factor)
     module, params = choose_network(choice.model, factor, args.perceptual)
+    if noise:
+        module = _sampler(module, choice)
     scale: int = module.scale if module else 1
     _check_options(job, args, module, (height * scale, width * scale), size)
     output_format = "" if is_video(job.source) else format_of(job.target)
     if output_format:
         check_size(job.source, output_format, size[1], size[0])
-    needed = bytes_needed(photo, size, scale, consistent=args.consistent, output_format=output_format)
+    consistent = args.consistent or noise is not None
+    needed = bytes_needed(photo, size, scale, consistent=consistent, output_format=output_format)
+    needed += 3 * size[0] * size[1] * (args.samples or 0)  # which the page has at once
     if needed > (free := host_memory()):  # the system would kill the process
+        count = f"{args.samples} times " if args.samples else ""
         raise UserError(
-            f"{job.source}: {size[1]} x {size[0]} pixels take {needed / 1e9:.1f} GB of memory and "
-            f"{free / 1e9:.1f} GB are free; choose a smaller size"
+            f"{job.source}: {count}{size[1]} x {size[0]} pixels take {needed / 1e9:.1f} GB of memory and "
+            f"{free / 1e9:.1f} GB are free; choose a smaller size{' or fewer samples' if count else ''}"
         )
     upscaled, residuals = upscale_photo(
         photo,
         module,
         params,
         size,
-        consistent=args.consistent,
+        consistent=consistent,
+        noise=noise,
         on_pixels=on_pixels,
         tile=args.tile,
         tilings=tilings(module),
         ensemble=args.ensemble,
     )
-    if residuals:
+    if residuals and args.consistent:
         (before, most_before), (after, most_after) = residuals
         logging.info(
             "%s: the bicubic downscale of the result differs from it by %.2f levels RMS, %.1f at most "
@@ -230,6 +289,16 @@ def upscale_by_arguments(
     return upscaled
 
 
+def _sampler(module: Any, choice: Choice) -> FlowSampler:
+    """What draws samples, of a network that has a space of them; else UserError."""
+    if not isinstance(module, FlowWDSR):
+        raise UserError(
+            f"--samples: {choice.model if module else 'no network'} gives one image alone; "
+            "a network of configs/space.py has many"
+        )
+    return sampler_of(module)
+
+
 def _check_options(
     job: Job,
     args: argparse.Namespace,
@@ -237,7 +306,7 @@ def _check_options(
     network_size: tuple[int, int],
     size: tuple[int, int],
 ) -> None:
-    """Refuses --tile and --consistent where the network cannot do as they say.
+    """Refuses --tile, --samples and --consistent where the network cannot do as they say.
 
     Args:
         job: for messages.
@@ -254,10 +323,11 @@ def _check_options(
         )
     if module and args.tile and radius is not None and args.tile <= 2 * radius:
         raise UserError(f"--tile={args.tile}: must be more than {2 * radius} for this network")
-    if args.consistent and module and scale == 1:
-        raise UserError(f"{job.source}: --consistent at scale 1 would give the input back; leave it out")
-    if args.consistent and size != network_size:
-        raise UserError(f"{job.source}: --consistent is for a scale that a network has, here {scale}")
+    option = "--samples" if args.samples else "--consistent" if args.consistent else ""
+    if option and module and scale == 1:
+        raise UserError(f"{job.source}: {option} at scale 1 would give the input back; leave it out")
+    if option and size != network_size:
+        raise UserError(f"{job.source}: {option} is for a scale that a network has, here {scale}")
 
 
 def _target_size(size: tuple[int, int], args: argparse.Namespace) -> tuple[int, int]:

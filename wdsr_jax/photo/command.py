@@ -11,22 +11,32 @@ from pathlib import Path
 from wdsr_jax.errors import UserError
 from wdsr_jax.photo.formats import OUTPUT_FORMATS
 from wdsr_jax.photo.naming import FIELDS
-from wdsr_jax.system.console import ArgumentParser, exit_on_signals, run_command
+from wdsr_jax.system.console import (
+    LARGEST_SEED,
+    ArgumentParser,
+    exit_on_signals,
+    number_from,
+    run_command,
+    temperature,
+)
 from wdsr_jax.video.formats import VIDEO_FORMATS
 from wdsr_jax.weights.files import FAMILIES, check_model
 
 _LARGEST = 10**9  # of numbers: more pixels than any format holds
 DEFAULT_SCALE = 4  # the largest that shipped weights have
+DEFAULT_TEMPERATURE = 0.8
+_MOST_SAMPLES = 64  # of one photograph: the page shows them all
 _DESCRIPTION = "Upscales photographs and videos."
 _EXAMPLES = """examples:
   python -m wdsr_jax.upscale photo.jpg                          x4, as photo_x4.jpg beside it
   python -m wdsr_jax.upscale photos/ --scale=2                  a folder, as photos_x2/
   python -m wdsr_jax.upscale photo.jpg --out=large.png
   python -m wdsr_jax.upscale photos/ --out=big/ --width=3840 --format=webp
+  python -m wdsr_jax.upscale photo.jpg --samples=6              six answers, and where they differ, in photo_x4/
   python -m wdsr_jax.upscale clip.mp4 --out=big.mp4 --scale=2
   python -m wdsr_jax.upscale --serve                            a page on which photographs are dropped
 """
-_NOT_SERVED = ("out", "width", "height", "megapixels", "name", "overwrite", "compare")
+_NOT_SERVED = ("out", "width", "height", "megapixels", "name", "overwrite", "compare", "samples")
 
 
 def run() -> None:
@@ -89,6 +99,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         raise UserError("give the size as one of --scale, --megapixels, and --width and/or --height")
     if not any(sizes):
         args.scale = DEFAULT_SCALE
+    _check_samples(args)
     if args.perceptual is not None and not 0 <= args.perceptual <= 1:
         raise UserError(f"--perceptual={args.perceptual}: from 0 to 1")
     if args.perceptual is not None and args.model in (None, *FAMILIES):
@@ -101,6 +112,25 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         fields = " ".join(f"{{{field}}}" for field in FIELDS)
         raise UserError(f"--name={args.name}: may hold {fields}, such as {{stem}}_x{{scale}}") from None
     return args
+
+
+def _check_samples(args: argparse.Namespace) -> None:
+    """Refuses what does not go with --samples, or without; fills in what it needs."""
+    if args.samples is None:
+        for name in ("temperature", "seed"):
+            if getattr(args, name) is not None:
+                raise UserError(f"--{name} is for --samples=N, which is not there")
+        return
+    for name in ("compare", "ensemble", "perceptual"):
+        if getattr(args, name):
+            raise UserError(f"--samples does without --{name}")
+    if "-" in args.inputs or args.out == "-":
+        raise UserError("--samples writes several files: it does not go through pipes")
+    if args.samples > _MOST_SAMPLES:
+        raise UserError(f"--samples={args.samples}: at most {_MOST_SAMPLES}")
+    args.model = args.model or "space"
+    args.temperature = DEFAULT_TEMPERATURE if args.temperature is None else args.temperature
+    args.seed = args.seed or 0
 
 
 def _check_serve(args: argparse.Namespace) -> None:
@@ -150,6 +180,12 @@ def _parser() -> ArgumentParser:
     network.add_argument(
         "--consistent", action="store_true", help="make the bicubic downscale of the result equal the input"
     )
+    space = parser.add_argument_group("many answers (a network of configs/space.py)")
+    several = "so many images, drawn at random; a page of them, and a map of where they differ"
+    space.add_argument("--samples", type=_positive(int), metavar="N", help=several)
+    liveliness = f"0: all the same; 1: as photographs are (default: {DEFAULT_TEMPERATURE})"
+    space.add_argument("--temperature", type=temperature, metavar="T", help=liveliness)
+    space.add_argument("--seed", type=number_from(0, LARGEST_SEED), metavar="S", help="others for each S (default: 0)")
     output = parser.add_argument_group("output")
     formats = [*OUTPUT_FORMATS, *VIDEO_FORMATS]
     output.add_argument(

@@ -10,7 +10,7 @@ import html
 import io
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import resources
 from string import Template
@@ -35,7 +35,8 @@ def comparison_page(path: str | os.PathLike, method: str = "WDSR") -> Iterator[C
         add("a.png", lr, sr)
 
     `add(name, lr, sr, icc_profile=None)` takes uint8 (H, W, 3) and (H', W', 3) of any ratio, and the profile
-    of both if they are not sRGB, and keeps no reference to them. The page has the centre of an image of more
+    of both if they are not sRGB, and keeps no reference to them. `sr` may be several by their labels, between
+    which the page switches. The page has the centre of an image of more
     than `MOST_PIXELS`. Images after `MOST_BYTES` are left out; the page gives their number. Without an image
     no page is written.
 
@@ -53,7 +54,12 @@ def comparison_page(path: str | os.PathLike, method: str = "WDSR") -> Iterator[C
     page, left_out = None, 0
     with ExitStack() as stack:
 
-        def add(name: str, lr: np.ndarray, sr: np.ndarray, icc_profile: bytes | None = None) -> None:
+        def add(
+            name: str,
+            lr: np.ndarray,
+            sr: np.ndarray | Mapping[str, np.ndarray],
+            icc_profile: bytes | None = None,
+        ) -> None:
             nonlocal page, left_out
             with path_errors(path):
                 if page is None:
@@ -62,7 +68,9 @@ def comparison_page(path: str | os.PathLike, method: str = "WDSR") -> Iterator[C
                 if page.tell() > MOST_BYTES:
                     left_out += 1
                     return
-                page.write(Template(figure).substitute(_fields(name, lr, sr, method, icc_profile)).encode())
+                several = sr if isinstance(sr, Mapping) else {"": sr}
+                fields = _fields(name, lr, several, method, icc_profile)
+                page.write(Template(figure).substitute(fields).encode())
 
         yield add
         if page is None:
@@ -85,31 +93,38 @@ def read_page(name: str) -> str:
 
 
 def _fields(
-    name: str, lr: np.ndarray, sr: np.ndarray, method: str, icc_profile: bytes | None
+    name: str, lr: np.ndarray, several: Mapping[str, np.ndarray], method: str, icc_profile: bytes | None
 ) -> dict[str, str | float]:
     """The values of the fields of the template, escaped."""
+    sr = next(iter(several.values()))
     lr_part, sr_part = shown_parts(lr.shape, sr.shape)
     top, bottom, left, right = (
         edge * small / large  # edges of the part of SR, in pixels of LR
         for part, small, large in zip(sr_part, lr.shape, sr.shape, strict=False)
         for edge in (part.start, part.stop)
     )
-    shown = sr[sr_part]
-    height, width, _ = shown.shape
+    height, width, _ = sr[sr_part].shape
     # Pillow's bicubic is imresize's but for rounding, and does a part of an image, at any ratio.
     box = (left, top, min(right, lr.shape[1]), min(bottom, lr.shape[0]))
     bicubic = Image.fromarray(lr).resize((width, height), Image.Resampling.BICUBIC, box)
     sizes = f"{lr.shape[1]}x{lr.shape[0]} → {sr.shape[1]}x{sr.shape[0]}"
-    if shown.shape != sr.shape:
+    if (height, width) != sr.shape[:2]:
         sizes += f"; its centre, {width}x{height}"
     avif = {"quality": 95, "subsampling": "4:4:4", "speed": 10, "icc_profile": icc_profile}
+    shown_name = html.escape(os.fsencode(name).decode(errors="replace"))  # it need not be UTF-8
+    after = [
+        f'<img class="after" data-label="{html.escape(label)}" draggable="false" '
+        f'src="{_data_url(Image.fromarray(image[sr_part]), "AVIF", **avif)}" '
+        f'alt="{shown_name}, upscaled by {html.escape(method)} {html.escape(label)}">'
+        for label, image in several.items()
+    ]
     return {
-        "name": html.escape(os.fsencode(name).decode(errors="replace")),  # it need not be UTF-8
+        "name": shown_name,
         "method": html.escape(method),
         "sizes": sizes,
         "width": width,
         "ratio": width / height,
-        "after": _data_url(Image.fromarray(shown), "AVIF", **avif),
+        "after": "\n      ".join(after),
         "bicubic": _data_url(bicubic, "AVIF", **avif),
         "nearest": _data_url(Image.fromarray(lr[lr_part]), "PNG", icc_profile=icc_profile),
     }

@@ -94,6 +94,8 @@ def find_jobs(args: argparse.Namespace) -> Plan:
         targets, kept = name_targets(inputs, args)
         if kept:
             logging.info("two inputs of one name: the old ending is kept in %s", some_names(kept))
+    if args.samples:  # a folder for each, with number 1 as what says that all are there
+        targets = {item: path.with_suffix("") / f"1{path.suffix}" for item, path in targets.items()}
     _plan(targets, args, records, plan)
     if len(args.inputs) == len(plan.failures) == 1 and not plan.jobs and not plan.left_out:
         raise UserError("{}: {}".format(*plan.failures[0]))

@@ -18,6 +18,7 @@ from wdsr_jax.weights.files import FAMILIES, find_weights, pretrained_for
 RECORD_FILE = ".wdsr_jax.jsonl"
 _MOST_BYTES = 2**26  # of a record that is read: some 200,000 results
 _OPTIONS = ("scale", "width", "height", "megapixels", "perceptual", "ensemble", "consistent", "quality")
+_OPTIONS += ("samples", "temperature", "seed")
 
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from wdsr_jax.image.pixels import from_float, to_float
+from wdsr_jax.inference.network import Noise
 from wdsr_jax.inference.tiles import upscale
 from wdsr_jax.photo.photos import Photo
 
@@ -45,6 +46,7 @@ def upscale_photo(
     size: tuple[int, int],
     *,
     consistent: bool = False,
+    noise: Noise | None = None,
     on_pixels: Callable[[float], Any] = lambda count: None,
     **options: Any,
 ) -> tuple[Photo, list[Residual]]:
@@ -62,6 +64,7 @@ def upscale_photo(
         size: (H', W') of the result.
         consistent: whether to project the network's result onto the images whose bicubic downscale is the
             photograph (`backprojection.project`).
+        noise: of a `FlowSampler`, for the colours; alpha is the sample without noise.
         on_pixels: as for `upscale`.
         **options: of `upscale`.
 
@@ -70,7 +73,7 @@ def upscale_photo(
     """
     residuals: list[Residual] = []
 
-    def network(image: np.ndarray, share: float) -> np.ndarray:
+    def network(image: np.ndarray, share: float, noise: Noise | None) -> np.ndarray:
         """(H, W, 3) of any type by the network; `share` is this pass's part of the work."""
         if module is None:
             return image
@@ -80,10 +83,10 @@ def upscale_photo(
             on_pixels(count * share)
 
         if min(image.shape[:2]) < _THIN and module.radius is not None:
-            sr = _upscale_thin(module, params, lr, **options)
+            sr = _upscale_thin(module, params, lr, noise=noise, **options)
             count_pixels(image.shape[0] * image.shape[1])
         else:
-            sr = upscale(module, params, lr, on_pixels=count_pixels, **options)
+            sr = upscale(module, params, lr, noise=noise, on_pixels=count_pixels, **options)
         if not consistent:
             return sr
         from wdsr_jax.inference.backprojection import project, residual  # SciPy, which takes a second
@@ -98,13 +101,15 @@ def upscale_photo(
     grey = pixels.shape[2] == 1
     rgb = np.repeat(pixels, 3, axis=2) if grey else pixels  # (H, W, 3)
     if alpha is None or alpha.min() == np.iinfo(alpha.dtype).max:
-        upscaled = _resample(network(rgb, 1), size)
+        upscaled = _resample(network(rgb, 1, noise), size)
         if alpha is not None:
             alpha = np.full(size, np.iinfo(alpha.dtype).max, alpha.dtype)
     else:
         opacity = to_float(alpha)[..., None]  # (H, W, 1)
-        colours = _resample(network(to_float(rgb) * opacity, 0.5), size)
-        opacity = _resample(network(np.repeat(opacity, 3, axis=2), 0.5), size).mean(axis=2, keepdims=True)
+        colours = _resample(network(to_float(rgb) * opacity, 0.5, noise), size)
+        calm = noise and noise._replace(temperature=0.0)
+        opacity = _resample(network(np.repeat(opacity, 3, axis=2), 0.5, calm), size)
+        opacity = opacity.mean(axis=2, keepdims=True)
         visible = opacity > 0.5 / np.iinfo(alpha.dtype).max
         colours = np.divide(colours, opacity, out=np.zeros_like(colours), where=visible)
         upscaled, alpha = from_float(colours, pixels.dtype), from_float(opacity[..., 0], alpha.dtype)

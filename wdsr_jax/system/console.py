@@ -44,6 +44,17 @@ class ArgumentParser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help says more")
 
 
+LARGEST_SEED = 2**63 - 1
+
+
+def temperature(text: str) -> float:
+    """A parser of the temperature that samples are drawn at, for argparse; it raises ArgumentTypeError."""
+    value = float(text)
+    if not 0 <= value <= 10:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 10")
+    return value
+
+
 def number_from(least: int, most: int) -> Callable[[str], int]:
     """A parser of whole numbers from `least` to `most`, for argparse; it raises ArgumentTypeError."""
 

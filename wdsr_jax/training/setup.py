@@ -18,7 +18,7 @@ from wdsr_jax.data.settings import Online, parse_degradation
 from wdsr_jax.evaluation.examples import Example, examples_of_pairs
 from wdsr_jax.models import count_params, create_model
 from wdsr_jax.models.discriminator import Discriminator
-from wdsr_jax.models.flow import FlowSampler, FlowWDSR
+from wdsr_jax.models.flow import FlowWDSR, sampler_of
 from wdsr_jax.system import distributed
 from wdsr_jax.training import adversarial, flow, optim, step
 from wdsr_jax.training.losses import LOSSES
@@ -135,8 +135,7 @@ def _flow_task(config: ConfigDict, module: FlowWDSR) -> Task:
         return step.create_state(params, options["optimizer"], train.ema_decay > 0)
 
     # Of samples the PSNR falls while they get livelier, so the latest weights are kept.
-    sampler = FlowSampler(**{field.name: getattr(module, field.name) for field in dataclasses.fields(module)})
-    return Task(sampler, schedule, init_state, _shapes(init_state), train_step, keeps_best=False)
+    return Task(sampler_of(module), schedule, init_state, _shapes(init_state), train_step, keeps_best=False)
 
 
 def _adversarial_task(config: ConfigDict, module: nn.Module) -> Task:
