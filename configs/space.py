@@ -3,7 +3,8 @@
 python -m wdsr_jax.main --config=configs/space.py:4 --workdir=runs/space-x4 \\
     --config.train.init_from=wdsr-a-16-x4 --config.data.root=PHOTOS/train --config.data.val_root=PHOTOS/val
 
-`upscale PHOTO --model=runs/space-x4 --samples=6` shows what it has learnt, `evaluate --samples=10` measures it.
+`upscale PHOTO --model=runs/space-x4 --samples=6` shows what it has learnt, `evaluate --samples=10`
+measures it.
 """
 
 from ml_collections import ConfigDict

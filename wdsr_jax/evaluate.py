@@ -15,42 +15,24 @@ where SCORES are `{"psnr_y", "ssim_y", "psnr_rgb", "ssim_ntire"}`: PSNR and SSIM
 --shift=N is for misaligned pairs, such as NTIRE 2018's realistic tracks. SCORES then have `psnr_shift` and
 `ssim_shift`, by protocol `ntire_shift` (see `alignment`): at the best of all shifts of up to N HR pixels,
 `shift_y` and `shift_x` (from HR to SR). The table leaves out the SSIM of pairs as they are.
+
+--samples=N is for networks with a space of answers (`configs/space.py`): SCORES are those of
+`evaluation.space`, of N samples an image.
 """
 
-import os
-from pathlib import Path
+import functools
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.system.console import ArgumentParser, run_command
-from wdsr_jax.system.files import check_writable
-from wdsr_jax.weights.files import find_weights
+from wdsr_jax.evaluation.arguments import parse_arguments
+from wdsr_jax.system.console import run_command
 
 
 def main() -> None:
     """The command line; see the module's docstring."""
-    summary = "PSNR and SSIM by the papers' protocols"
-    parser = ArgumentParser(prog="python -m wdsr_jax.evaluate", description=summary)
-    parser.add_argument("--model", required=True, help="bicubic, a workdir, a weights file or a shipped name")
-    parser.add_argument("--scale", required=True, type=int, help="upscaling factor")
-    parser.add_argument("--shift", default=0, type=int, metavar="N", help="best of shifts up to N pixels")
-    parser.add_argument("--out", type=Path, help="JSON file for the results")
-    parser.add_argument("--lr", action="append", default=[], metavar="DIR", help="the LR images of DIR")
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="one folder a set")
-    args = parser.parse_args()
-    for name, value, least in (("scale", args.scale, 1), ("shift", args.shift, 0)):
-        if value < least:
-            raise UserError(f"--{name} must be a whole number from {least} up, not {value}")
-    if args.out:
-        check_writable(args.out, f"--out={args.out}")
-    folders = list(dict.fromkeys(map(os.path.normpath, args.folders)))
-    if args.lr and len(args.lr) != len(folders):
-        raise UserError(f"--lr is for each DIR: there are {len(folders)} DIR and {len(args.lr)} --lr")
-    if missing := [folder for folder in folders + args.lr if not os.path.isdir(folder)]:
-        raise UserError(f"{missing[0]}: {'not a' if os.path.exists(missing[0]) else 'no such'} folder")
-    if args.model != "bicubic":
-        find_weights(args.model)  # mistakes up to here are answered before JAX is imported
+    args = parse_arguments()  # mistakes in it are answered before JAX is imported
     from wdsr_jax.evaluation.benchmark import bicubic_as_model, evaluate, score_table, write_json
     from wdsr_jax.evaluation.examples import examples_of_folders
+    from wdsr_jax.evaluation.space import evaluate_space, space_table
     from wdsr_jax.system.compilation import enable_compilation_cache
     from wdsr_jax.weights.store import load_pretrained
 
@@ -58,16 +40,20 @@ def main() -> None:
     module, params = (None, None) if args.model == "bicubic" else load_pretrained(args.model)
     if module is not None and module.scale != args.scale:
         raise UserError(f"--scale={args.scale}: {args.model} is a model for x{module.scale}")
-    sets = examples_of_folders(folders, args.scale, args.lr)
+    sets = examples_of_folders(args.folders, args.scale, args.lr)
+    if args.samples:
+        measure = functools.partial(evaluate_space, samples=args.samples, temperature=args.temperature)
+        table = space_table
+    else:
+        measure, table = functools.partial(evaluate, shift=args.shift), score_table
     results = {
-        name: evaluate(examples, args.scale, module, params, shift=args.shift, label=name)
-        for name, examples in sets.items()
+        name: measure(examples, args.scale, module, params, label=name) for name, examples in sets.items()
     }
     try:
         if args.out:
             write_json(args.out, bicubic_as_model(results) if module is None else results)
     finally:
-        print(score_table(results, args.scale))
+        print(table(results, args.scale))
 
 
 def run() -> None:

@@ -68,7 +68,8 @@ def apply_padded(
         module: a network whose convolutions are `layers.Conv` at the resolution of its input or a multiple;
             or one without a radius, for which each image must fill (H, W).
         params: its parameters.
-        lr: float (B, H, W, C), see `network_input`; image b fills [:height, :width], the other pixels do not count.
+        lr: float (B, H, W, C), see `network_input`; image b fills [:height, :width], the other pixels do
+            not count.
         sizes: int (B, 2): height and width of each image; None where all fill (H, W), which saves the masks.
 
     Returns:

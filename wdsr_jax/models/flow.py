@@ -12,7 +12,7 @@ network learns the velocity x_1 - x_0; a sample follows it from t = 0 to 1 (`eul
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -27,6 +27,7 @@ from wdsr_jax.models.layers import (
     DIV2K_MEAN,
     Conv,
     GInit,
+    InitialG,
     ModuleDef,
     check_lr,
     initial_g,
@@ -61,13 +62,13 @@ class VelocityField(nn.Module):
     conv: ModuleDef
     filters: int
     blocks: int
-    g_init: tuple[float | str, float | str, float | str]
+    g_init: tuple[InitialG, InitialG, InitialG]
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], t: Float[Array, " b"], condition: Float[Array, "b h w k"]
     ) -> Float[Array, "b h w c"]:
-        g, *g_inner = self.g_init
+        g, g_first, g_last = self.g_init
         waves = jnp.pi * t[:, None] * 2.0 ** jnp.arange(_FREQUENCIES, dtype=t.dtype)[None, :]  # (B, 4)
         waves = jnp.concatenate([jnp.sin(waves), jnp.cos(waves)], axis=1)
         bias = nn.Dense(self.blocks * self.filters, name="time")(waves)
@@ -75,7 +76,7 @@ class VelocityField(nn.Module):
 
         y = self.conv(self.filters, 3, g_init=g, name="head")(jnp.concatenate([x, condition], axis=-1))
         for i in range(self.blocks):
-            block = BlockB(self.conv, _EXPANSION, _LOW_RANK, 1.0, tuple(g_inner), name=f"block_{i}")
+            block = BlockB(self.conv, _EXPANSION, _LOW_RANK, 1.0, (g_first, g_last), name=f"block_{i}")
             y = block(y + bias[:, i].astype(y.dtype))
         y = self.conv(x.shape[-1], 3, g_init=0.0, name="tail")(y).astype(jnp.float32)
 
@@ -124,7 +125,7 @@ class FlowWDSR(nn.Module):
         super().__post_init__()
 
     def setup(self) -> None:
-        common = dict(norm=self.norm, dtype=self.dtype, convolve=self.convolve)
+        common: dict[str, Any] = dict(norm=self.norm, dtype=self.dtype, convolve=self.convolve)
         self.base = WDSR(
             self.scale,
             filters=self.filters,
@@ -209,8 +210,10 @@ class FlowSampler(FlowWDSR):
 
 def sampler_of(module: FlowWDSR) -> FlowSampler:
     """The map from LR and noise to SR, of the same parameters."""
-    fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(FlowWDSR)}
-    return FlowSampler(**{**fields, "parent": None, "name": None})
+    fields: dict[str, Any] = {
+        field.name: getattr(module, field.name) for field in dataclasses.fields(FlowWDSR)
+    }
+    return FlowSampler(**fields | {"parent": None, "name": None})
 
 
 def euler(velocity: Velocity, x: Float[Array, "b ..."], steps: int) -> Float[Array, "b ..."]:

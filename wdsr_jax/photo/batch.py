@@ -183,14 +183,15 @@ def _draw_samples(
 
     folder = job.target.parent
     with sample_files(folder, job.source.name, _rgb_of_8_bits(photo.pixels), _profile(photo)) as add:
-        for number in range(args.samples, 0, -1):  # number 1 says that all are there
+        for number in range(2, args.samples + 1):
             sample = draw(number)
             add(number, _rgb_of_8_bits(sample.pixels))
-            if number > 1:
-                write(number, sample)
+            write(number, sample)
+        first = draw(1)  # written last, for it says that all are there
+        add(1, _rgb_of_8_bits(first.pixels))
     for name in SAMPLE_FILES:
         add_to_record(folder / name, job.entry)
-    return (*photo.lost, *write(1, sample))
+    return (*photo.lost, *write(1, first))
 
 
 def _count_share(on_pixels: OnPixels, parts: int, count: float) -> None:

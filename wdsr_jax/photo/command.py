@@ -12,6 +12,7 @@ from wdsr_jax.errors import UserError
 from wdsr_jax.photo.formats import OUTPUT_FORMATS
 from wdsr_jax.photo.naming import FIELDS
 from wdsr_jax.system.console import (
+    DEFAULT_TEMPERATURE,
     LARGEST_SEED,
     ArgumentParser,
     exit_on_signals,
@@ -24,7 +25,6 @@ from wdsr_jax.weights.files import FAMILIES, check_model
 
 _LARGEST = 10**9  # of numbers: more pixels than any format holds
 DEFAULT_SCALE = 4  # the largest that shipped weights have
-DEFAULT_TEMPERATURE = 0.8
 _MOST_SAMPLES = 64  # of one photograph: the page shows them all
 _DESCRIPTION = "Upscales photographs and videos."
 _EXAMPLES = """examples:
@@ -32,7 +32,7 @@ _EXAMPLES = """examples:
   python -m wdsr_jax.upscale photos/ --scale=2                  a folder, as photos_x2/
   python -m wdsr_jax.upscale photo.jpg --out=large.png
   python -m wdsr_jax.upscale photos/ --out=big/ --width=3840 --format=webp
-  python -m wdsr_jax.upscale photo.jpg --samples=6              six answers, and where they differ, in photo_x4/
+  python -m wdsr_jax.upscale photo.jpg --samples=6              six answers, in photo_x4/
   python -m wdsr_jax.upscale clip.mp4 --out=big.mp4 --scale=2
   python -m wdsr_jax.upscale --serve                            a page on which photographs are dropped
 """
@@ -185,7 +185,9 @@ def _parser() -> ArgumentParser:
     space.add_argument("--samples", type=_positive(int), metavar="N", help=several)
     liveliness = f"0: all the same; 1: as photographs are (default: {DEFAULT_TEMPERATURE})"
     space.add_argument("--temperature", type=temperature, metavar="T", help=liveliness)
-    space.add_argument("--seed", type=number_from(0, LARGEST_SEED), metavar="S", help="others for each S (default: 0)")
+    space.add_argument(
+        "--seed", type=number_from(0, LARGEST_SEED), metavar="S", help="others for each S (default: 0)"
+    )
     output = parser.add_argument_group("output")
     formats = [*OUTPUT_FORMATS, *VIDEO_FORMATS]
     output.add_argument(

@@ -67,7 +67,9 @@ def sample_files(
     yield add
     deviation = spread.deviation()
     mean, most = float(deviation.mean()), float(np.percentile(deviation, 99))
-    logging.info("%s: the samples differ by %.1f levels, by %.1f or more in 1%% of the pixels", name, mean, most)
+    logging.info(
+        "%s: the samples differ by %.1f levels, by %.1f or more in 1%% of the pixels", name, mean, most
+    )
     white = np.minimum(255, np.rint(deviation * (255 / WHITE))).astype(np.uint8)
     grey = np.repeat(white[..., None], 3, axis=2)
     write_image(folder / _MAP, grey)

@@ -45,6 +45,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 LARGEST_SEED = 2**63 - 1
+DEFAULT_TEMPERATURE = 0.8  # of samples
 
 
 def temperature(text: str) -> float:

@@ -98,16 +98,16 @@ def train_step(
     Returns:
         The next state, and `loss`, `grad_norm` (before clipping) and `skipped_in_row`.
     """
-    module = step.replace_fields(module, convolve=convolve_in_training)
+    module = module.clone(convolve=convolve_in_training)
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     count = batch["lr"].shape[0]
-    device = jax.lax.axis_index(axis_name) if axis_name else 0
+    device = jax.lax.axis_index(axis_name) if axis_name else jnp.zeros((), jnp.int32)
     size = (*batch["lr"].shape[1:3], 3 * module.scale**2)
 
     def mean_loss(params: Any) -> Array:
         network, params = step.folded_for_training(module, params)
         variables = {"params": params}
-        losses = []
+        losses: list[Array] = []
         for i, (lr, hr) in enumerate(
             zip(*(jnp.split(batch[name], micro_batches) for name in ("lr", "hr")), strict=True)
         ):
@@ -116,7 +116,7 @@ def train_step(
             x0, t = draw(key, device * count + i * len(lr), len(lr), size)
             x1 = pixel_unshuffle(hr - sr, module.scale) / module.spread
 
-            def velocity(x: Array, t: Array, lr=lr, sr=sr) -> Array:
+            def velocity(x: Array, t: Array, lr=lr, sr=sr) -> Any:
                 return network.apply(variables, x, t, lr, sr, method="velocity")
 
             losses.append(matching_loss(velocity, x0, x1, t))

@@ -93,7 +93,7 @@ def batch_options(config: ConfigDict) -> dict[str, int]:
 
 
 def create_task(config: ConfigDict) -> Task:
-    """The task of a config: pixels alone; a discriminator beside them where it has a section `gan`; or a flow.
+    """The task of a config: pixels alone, a discriminator beside them (section `gan`), or a flow.
 
     Raises:
         UserError: the network does not exist, or the weights of VGG19 are not there.

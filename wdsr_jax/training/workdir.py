@@ -164,7 +164,9 @@ def _check_same_config(workdir: Path, saved: dict[str, Any], config: dict[str, A
     if not fixed:
         advice.append("add --config.train.resume_changed=true to go on from its state")
     elif new.get("train.resume_changed"):
-        advice.append(f"train.resume_changed is not for {', '.join(fixed[:_MOST_NAMED])}, on which the state depends")
+        advice.append(
+            f"train.resume_changed is not for {', '.join(fixed[:_MOST_NAMED])}, on which the state depends"
+        )
     raise UserError(
         f"--workdir={workdir}: holds a run with another config: {differ}; {'; or '.join(advice)}. "
         f"These may change at any time: {', '.join(sorted(may_change - {'train.resume_changed'}))}"

@@ -11,8 +11,8 @@ WORKDIR_FILE = "model.safetensors"  # the best weights of a training run, in its
 BEFORE_GAN_FILE = "before_gan.safetensors"  # beside it after a fine-tuning with a discriminator: its start
 OLD_BEFORE_GAN_FILE = "psnr.safetensors"  # its name in version 0.1
 EXPORT_FORMATS = ("stablehlo", "onnx")
-# How the names of the shipped networks begin: for clean input, for noise and JPEG, for slow machines, and with
-# many answers.
+# How the names of the shipped networks begin: for clean input, for noise and JPEG, for slow machines, and of
+# those with many answers.
 FAMILIES = {"clean": "wdsr-a-16", "photo": "wdsr-a-16-photo", "fast": "wdsr-a-4", "space": "wdsr-a-16-space"}
 _SHIPPED = Path(__file__).parents[1] / "pretrained"
 
