@@ -5,6 +5,7 @@ two CPU devices, and a cache folder of the tests' own.
 """
 
 import http.server
+import logging
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 os.environ.setdefault("NPROC", "4")
 import jax
 import pytest
+from absl import logging as absl_logging
 from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import install_import_hook
 
@@ -65,6 +67,17 @@ def compile_cache(tmp_path_factory):
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was():
+    """Undoes `set_up_logging`, after which no line reaches the `caplog` of later tests."""
+    loggers = logging.getLogger(), absl_logging.get_absl_logger()
+    before = [(list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

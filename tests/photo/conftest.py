@@ -4,7 +4,6 @@ import logging
 import sys
 
 import pytest
-from absl import logging as absl_logging
 
 from tests.numpy_wdsr import random_params
 from wdsr_jax.models import create_model
@@ -26,7 +25,6 @@ def upscale(tmp_path, monkeypatch, weights, caplog):
     """Runs the command in `tmp_path` with a tiny x2 network; gives its exit code and what it logged."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(batch, "enable_compilation_cache", lambda: None)
-    monkeypatch.setattr(absl_logging.get_absl_logger(), "propagate", True)
 
     def run(*arguments, model=weights, scale="--scale=2"):
         caplog.clear()

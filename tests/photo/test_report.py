@@ -5,16 +5,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from absl import logging as absl_logging
 
 from wdsr_jax.photo import report
 from wdsr_jax.photo.jobs import Job, Plan
 
 
 @pytest.fixture
-def messages(monkeypatch, caplog):
+def messages(caplog):
     """What this package has logged, as pairs of level and message."""
-    monkeypatch.setattr(absl_logging.get_absl_logger(), "propagate", True)
     caplog.set_level(logging.INFO)
     return lambda: [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "absl"]
 

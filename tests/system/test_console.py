@@ -17,15 +17,6 @@ from wdsr_jax.system.console import ArgumentParser, Progress, number_from, run_c
 PACKAGE = os.path.dirname(wdsr_jax.__file__)
 
 
-@pytest.fixture(autouse=True)
-def logging_as_it_was():
-    loggers = logging.getLogger(), absl_logging.get_absl_logger()
-    before = [(list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
-    yield
-    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-        logger.handlers, logger.propagate, logger.level = handlers, propagate, level
-
-
 def exit_code(main):
     with pytest.raises(SystemExit) as ended:
         run_command(main)
