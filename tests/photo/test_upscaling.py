@@ -29,7 +29,7 @@ def noise(*shape, dtype=np.uint8):
 def bicubic_network(monkeypatch):
     """In place of the network one that is known to be good, for what is around it."""
 
-    def bicubic(module, params, image, on_pixels=None):
+    def bicubic(module, params, image, on_pixels=None, noise=None):
         sr = imresize(to_float(image), module.scale)
         return from_float(sr, image.dtype if image.dtype.kind == "u" else np.float32)
 

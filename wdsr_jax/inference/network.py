@@ -148,7 +148,7 @@ def _compile(
         out_shardings=split,
         compiler_options=compiler_options(),
     )
-    lr = jax.ShapeDtypeStruct((*shape, getattr(module, "channels", 3)), jnp.float32)
+    lr = jax.ShapeDtypeStruct((*shape, getattr(module, "input_channels", 3)), jnp.float32)
     sizes = None if filled else jax.ShapeDtypeStruct((shape[0], 2), jnp.int32)
     return apply.lower(jax.tree.unflatten(tree, leaves), lr, sizes).compile()
 
@@ -217,7 +217,7 @@ def network_input(
     if not isinstance(module, FlowSampler):
         return lr
     key, temperature = noise or Noise(jax.random.key(0), 1.0)
-    drawn = pixel_noise(key, np.asarray(corner), (*lr.shape[:2], module.channels - 3))
+    drawn = pixel_noise(key, np.asarray(corner), (*lr.shape[:2], module.input_channels - 3))
     return np.concatenate([lr, temperature * np.asarray(drawn)], axis=2)
 
 

@@ -51,7 +51,6 @@ __all__ = [
 _NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "wdsr_a": (WDSR, {"block": "a"}),
     "wdsr_b": (WDSR, {"block": "b"}),
-    "wdsr_flow": (FlowWDSR, {}),
     "edsr": (EDSR, {}),
     "srcnn_915": (SRCNN, {"middle": 1}),
     "srcnn_955": (SRCNN, {"middle": 5}),
@@ -60,6 +59,7 @@ _NETWORKS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
     "srdensenet": (SRDenseNet, {}),
     "rdn": (RDN, {}),
     "edrn": (EDRN, {}),
+    "wdsr_flow": (FlowWDSR, {}),
 }
 _RGB = tuple[float, float, float]
 _DTYPES = Literal["float32", "bfloat16"]

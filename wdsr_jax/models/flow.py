@@ -194,8 +194,8 @@ class FlowSampler(FlowWDSR):
         return super().radius + self.steps * (self.flow_blocks + 2)
 
     @property
-    def channels(self) -> int:
-        """Of the input."""
+    def input_channels(self) -> int:
+        """Channels of the input: LR and noise."""
         return 3 + 3 * self.scale**2
 
     def __call__(self, x: Float[AnyArray, "b h w c"]) -> Float[Array, "b {self.scale}*h {self.scale}*w 3"]:
@@ -213,7 +213,8 @@ def sampler_of(module: FlowWDSR) -> FlowSampler:
     fields: dict[str, Any] = {
         field.name: getattr(module, field.name) for field in dataclasses.fields(FlowWDSR)
     }
-    return FlowSampler(**fields | {"parent": None, "name": None})
+    fields.update(parent=None, name=None)
+    return FlowSampler(**fields)
 
 
 def euler(velocity: Velocity, x: Float[Array, "b ..."], steps: int) -> Float[Array, "b ..."]:
@@ -230,8 +231,8 @@ def euler(velocity: Velocity, x: Float[Array, "b ..."], steps: int) -> Float[Arr
 
 
 def path(
-    x0: Float[Array, "b ..."], x1: Float[Array, "b ..."], t: Float[Array, " b"]
-) -> tuple[Float[Array, "b ..."], Float[Array, "b ..."]]:
+    x0: Float[AnyArray, "b ..."], x1: Float[AnyArray, "b ..."], t: Float[AnyArray, " b"]
+) -> tuple[Float[AnyArray, "b ..."], Float[AnyArray, "b ..."]]:
     """x_t = (1 - t) x_0 + t x_1, and the velocity there, x_1 - x_0.
 
     Args:
