@@ -38,6 +38,7 @@ def test_without_a_record_or_a_folder_to_write_nothing_is_known(tmp_path):
 
 def test_weights_are_known_by_their_time(tmp_path, weights):
     names = ("scale", "width", "height", "megapixels", "perceptual", "ensemble", "consistent", "quality")
+    names += ("samples", "temperature", "seed")
     args = type("Args", (), dict.fromkeys(names) | {"model": weights, "scale": 2.0})
     before = options_of(args)
     assert options_of(args) == before and before["scale"] == 2.0
