@@ -192,5 +192,5 @@ def test_receptive_field_of_a_sample_reaches_no_further_than_its_radius():
 
 
 def test_spread_must_be_above_zero():
-    with pytest.raises(UserError, match="model.spread must be above 0, not -1"):
+    with pytest.raises(UserError, match=r"model\.spread must be above 0, not -1"):
         flow(spread=-1.0)

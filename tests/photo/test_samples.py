@@ -43,7 +43,13 @@ def test_each_sample_downscales_to_the_photograph(upscale, space, caplog):
     Image.fromarray(smooth).save("a.png")
     assert upscale("a.png", "--samples=3", "--temperature=1", model=space)[0] == 0
     folder = Path("a_x2")
-    assert {path.name for path in folder.iterdir()} >= {"1.png", "2.png", "3.png", "spread.png", "compare.html"}
+    assert {path.name for path in folder.iterdir()} >= {
+        "1.png",
+        "2.png",
+        "3.png",
+        "spread.png",
+        "compare.html",
+    }
     samples = np.stack([read_image(folder / f"{i}.png") for i in (1, 2, 3)])
     for sample in samples:
         small = imresize(sample, Fraction(1, 2)).astype(float)
@@ -61,7 +67,7 @@ def test_each_sample_downscales_to_the_photograph(upscale, space, caplog):
     upscale("a.png", "--samples=3", "--temperature=1", "--seed=1", model=space)
     assert not np.array_equal(read_image(folder / "1.png"), samples[0])
     # And of the folder that holds both, the samples are no inputs.
-    code, lines = upscale(".", "--samples=2", "--out=out", model=space)
+    code, _ = upscale(".", "--samples=2", "--out=out", model=space)
     assert code == 0 and Path("out/a/1.png").exists() and not Path("out/a_x2").exists()
 
 
@@ -99,7 +105,7 @@ def test_mistakes_are_named(upscale, space, options, message):
 
 def test_a_network_without_a_space_is_refused(upscale):
     photo_file("a.png", 12, 10)
-    with pytest.raises(UserError, match="--samples: .* gives one image alone"):
+    with pytest.raises(UserError, match=r"--samples: .* gives one image alone"):
         upscale("a.png", "--samples=2")
 
 

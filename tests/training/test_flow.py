@@ -164,13 +164,13 @@ def test_a_discriminator_is_refused(config):
     with config.unlocked():
         config.gan = dict(adversarial="standard", perceptual="none", vgg="", filters=2)
         config.gan.update(adversarial_weight=1e-3, perceptual_weight=1.0, pixel_weight=1.0)
-    with pytest.raises(UserError, match="config.gan: model.name=wdsr_flow is trained by flow matching"):
+    with pytest.raises(UserError, match=r"config\.gan: model\.name=wdsr_flow is trained by flow matching"):
         check_config(config)
 
 
 def test_another_network_is_no_start(config, tmp_path):
     config.model.filters = 6
-    with pytest.raises(UserError, match="is another network than config.model: block_0"):
+    with pytest.raises(UserError, match=r"is another network than config\.model: block_0"):
         train_and_evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
