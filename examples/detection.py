@@ -322,17 +322,16 @@ def recall(result: Result, kind: str) -> str:
     return markdown_table([f"{kind}, found / read", "words", *COLUMNS], rows)
 
 
-def gains(result: Result) -> str:
-    """Table of the words that one way reads and another does not, and the other way round."""
+def gains(result: Result, part: str) -> str:
+    """Table of the words that only the first or only the second of two ways has found or read (`part`)."""
     pairs = [(WDSR, BICUBIC), (PHOTO, BICUBIC), (WDSR, LR), (PHOTO, LR)]
     rows = []
     for scale, kind in CASES:
-        read = {
-            column: np.array([x.read for x in result.answers[(scale, kind), column]]) for column in COLUMNS
-        }
-        cells = [f"+{(read[a] & ~read[b]).sum()} -{(read[b] & ~read[a]).sum()}" for a, b in pairs]
+        answers = {column: result.answers[(scale, kind), column] for column in COLUMNS}
+        flags = {column: np.array([getattr(x, part) for x in answers[column]]) for column in COLUMNS}
+        cells = [f"+{(flags[a] & ~flags[b]).sum()} -{(flags[b] & ~flags[a]).sum()}" for a, b in pairs]
         rows.append([f"x{scale}, {kind}", *cells])
-    return markdown_table(["words read", *(f"{a} over {b}" for a, b in pairs)], rows)
+    return markdown_table([f"words {part}", *(f"{a} over {b}" for a, b in pairs)], rows)
 
 
 def false_boxes(result: Result) -> str:
@@ -363,7 +362,7 @@ def plot(result: Result) -> Figure:
             axes.grid(alpha=0.3)
     for axes in panels[-1]:
         axes.set_xlabel("cap height, LR pixels")
-    panels[0, 0].legend(fontsize="small")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(COLUMNS))
     return figure
 
 
@@ -375,7 +374,8 @@ def main() -> None:
     start = monotonic()
     result, rows = measure()
     seconds = monotonic() - start
-    for table in (recall(result, CLEAN), recall(result, DAMAGED), gains(result), false_boxes(result)):
+    tables = [recall(result, CLEAN), recall(result, DAMAGED), gains(result, "found"), gains(result, "read")]
+    for table in [*tables, false_boxes(result)]:
         print(table, end="\n\n")
     versions = [f"{name} {version(name)}" for name in ("rapidocr-onnxruntime", "onnxruntime")]
     versions.append(f"wdsr_jax {wdsr_jax.__version__}")
