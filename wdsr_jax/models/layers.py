@@ -28,21 +28,21 @@ InitialG = float | Literal["norm"]  # of a convolution, see `Conv`
 
 
 def normalise(
-    kernel: Float[AnyArray, "kh kw i o"], scale: Float[AnyArray, " o"]
-) -> Float[Array, "kh kw i o"]:
+    kernel: Float[AnyArray, "*n kh kw i o"], scale: Float[AnyArray, "*n o"]
+) -> Float[Array, "*n kh kw i o"]:
     """Weight norm, `w = g v / ||v||` (Salimans and Kingma, arXiv:1602.07868, eq. 2).
 
     Args:
-        kernel: v, float32.
+        kernel: v, float32; of one convolution, or of several stacked along axes before.
         scale: g, float32.
 
     Returns:
-        w; the norm is taken over all axes but the output channel. A filter of zeros stays one, and its
-        gradient is that of w = g v.
+        w; the norm of each convolution is taken over all axes but the output channel. A filter of zeros stays
+        one, and its gradient is that of w = g v.
     """
-    squares = jnp.sum(jnp.square(kernel), axis=(0, 1, 2))  # (C_out,)
+    squares = jnp.sum(jnp.square(kernel), axis=(-4, -3, -2))  # (..., C_out)
     norm = jnp.sqrt(jnp.where(squares > 0, squares, 1))
-    return jnp.multiply(kernel, (scale / norm)[None, None, None, :])
+    return jnp.multiply(kernel, (scale / norm)[..., None, None, None, :])
 
 
 class Conv(nn.Module):

@@ -24,6 +24,7 @@ from wdsr_jax.training.profile import trace_steps
 from wdsr_jax.training.report import detail, is_reported, print_report, write_report
 from wdsr_jax.training.setup import RunData, Task
 from wdsr_jax.training.signals import Stopped, catch_signals, until_signal
+from wdsr_jax.training.stacks import stack_blocks, unstack_blocks
 from wdsr_jax.training.step import Metrics, TrainState, replicate
 from wdsr_jax.training.workdir import start_workdir
 from wdsr_jax.weights.files import BEFORE_GAN_FILE, WORKDIR_FILE
@@ -86,7 +87,8 @@ class Run:
     def start(self, state: TrainState) -> TrainState:
         """Begins with the state given, which is put on all devices."""
         if self._task.keeps_start and self._is_lead:
-            save_weights(self._workdir / BEFORE_GAN_FILE, self._config.model.to_dict(), state.params)
+            params = _on_host(state.params)
+            save_weights(self._workdir / BEFORE_GAN_FILE, self._config.model.to_dict(), params)
         return self._begin(state)
 
     def restore(self) -> TrainState:
@@ -95,7 +97,8 @@ class Run:
         Raises:
             UserError: not one checkpoint can be read.
         """
-        state, trained_on = checkpoints.restore_newest(self._manager, self._task.shapes)
+        shapes = jax.eval_shape(unstack_blocks, self._task.shapes)
+        state, trained_on = checkpoints.restore_newest(self._manager, shapes)
         self._best = recorded_psnr(self._workdir / WORKDIR_FILE)
         logging.info("resuming at step %d of %d", state.step, self._config.train.steps)
         if trained_on != self._data.train.fingerprint:
@@ -104,7 +107,7 @@ class Run:
             self._is_reported = distributed.gather(is_reported(self._workdir))[0]
         if self._is_reported:
             logging.info("all %d steps have been made; their report:", state.step)
-        return self._begin(state)
+        return self._begin(stack_blocks(state))
 
     def _begin(self, state: TrainState) -> TrainState:
         step, steps = int(state.step), self._config.train.steps
@@ -189,7 +192,7 @@ class Run:
         Returns:
             PSNR by protocol `ntire`, in dB; None if a signal came first.
         """
-        params = state.params if state.ema_params is None else state.ema_params
+        params = _on_host(state.params if state.ema_params is None else state.ema_params)
         scale, shift = self._config.model.scale, self._config.train.shift_window
         # Of several processes all or none would have to give up.
         images = until_signal(self._data.val, self._signals) if self._is_alone else self._data.val
@@ -224,7 +227,7 @@ class Run:
         Raises:
             UserError: the one before it could not be written.
         """
-        checkpoints.save(self._manager, state, self.step, self._data.train.fingerprint, psnr)
+        checkpoints.save(self._manager, _on_host(state), self.step, self._data.train.fingerprint, psnr)
         if psnr is not None:
             self.meter.restart()  # images a second are those of training alone
 
@@ -262,3 +265,8 @@ class Run:
         if self._is_lead:
             print_report(self._workdir, scale)
         return 0
+
+
+def _on_host(tree: Any) -> Any:
+    """Parameters, or a state, as files and other commands have them: host arrays, with blocks apart."""
+    return unstack_blocks(jax.device_get(tree))

@@ -20,6 +20,7 @@ from wdsr_jax.models import fold_weight_norm, has_batch_norm, replace_fields
 from wdsr_jax.models.batch_norm import STATISTICS
 from wdsr_jax.models.convolution import convolve_in_training
 from wdsr_jax.training.losses import Loss, shift_tolerant
+from wdsr_jax.training.stacks import unstack_blocks
 
 Batch = Mapping[str, UInt8[Array | np.ndarray, "b _ _ 3"]]  # "lr": (B, P, P, 3); "hr": (B, P r, P r, 3)
 Metrics = dict[str, Shaped[Array, ""]]
@@ -187,10 +188,14 @@ def each_devices_own(params: Any, axis_name: str | None) -> Any:
 
 
 def folded_for_training(module: nn.Module, params: Any) -> tuple[nn.Module, Any]:
-    """The network with its weight norm multiplied out, which gradients go through; batch norm stays."""
+    """The network and its parameters as a step applies them, which gradients go through.
+
+    Weight norm is multiplied out, of stacked blocks at once (see `stacks`), and blocks are apart. Batch norm
+    stays.
+    """
     if getattr(module, "norm", None) == "weight" and not has_batch_norm(module):
-        return module.clone(norm="none"), fold_weight_norm(params)
-    return module, params
+        module, params = module.clone(norm="none"), fold_weight_norm(params)
+    return module, unstack_blocks(params)
 
 
 def put_statistics(params: Any, statistics: Any) -> Any:
