@@ -24,7 +24,7 @@ from wdsr_jax.training.profile import trace_steps
 from wdsr_jax.training.report import detail, is_reported, print_report, write_report
 from wdsr_jax.training.setup import RunData, Task
 from wdsr_jax.training.signals import Stopped, catch_signals, until_signal
-from wdsr_jax.training.stacks import stack_blocks, unstack_blocks
+from wdsr_jax.training.stacks import stack_for_backend, unstack_blocks
 from wdsr_jax.training.step import Metrics, TrainState, replicate
 from wdsr_jax.training.workdir import start_workdir
 from wdsr_jax.weights.files import BEFORE_GAN_FILE, WORKDIR_FILE
@@ -107,7 +107,7 @@ class Run:
             self._is_reported = distributed.gather(is_reported(self._workdir))[0]
         if self._is_reported:
             logging.info("all %d steps have been made; their report:", state.step)
-        return self._begin(stack_blocks(state))
+        return self._begin(stack_for_backend(state))
 
     def _begin(self, state: TrainState) -> TrainState:
         step, steps = int(state.step), self._config.train.steps

@@ -22,7 +22,7 @@ from wdsr_jax.models.flow import FlowWDSR, sampler_of
 from wdsr_jax.system import distributed
 from wdsr_jax.training import adversarial, flow, optim, step
 from wdsr_jax.training.losses import LOSSES
-from wdsr_jax.training.stacks import stack_blocks
+from wdsr_jax.training.stacks import stack_for_backend
 from wdsr_jax.weights.store import start_from
 
 
@@ -120,7 +120,7 @@ def _pixel_task(config: ConfigDict, module: nn.Module) -> Task:
     def init_state(init_from: str) -> step.TrainState:
         params = step.init_params(module, train.seed)
         params = start_from(params, init_from) if init_from else params
-        return step.create_state(stack_blocks(params), options["optimizer"], train.ema_decay > 0)
+        return step.create_state(stack_for_backend(params), options["optimizer"], train.ema_decay > 0)
 
     return Task(module, schedule, init_state, _shapes(init_state), train_step)
 
@@ -157,7 +157,7 @@ def _adversarial_task(config: ConfigDict, module: nn.Module) -> Task:
         params = step.init_params(module, train.seed)
         params = start_from(params, init_from, whole=True) if init_from else params
         return adversarial.create_state(
-            stack_blocks(params),
+            stack_for_backend(params),
             options["optimizer"],
             train.ema_decay > 0,
             discriminator=discriminator,

@@ -33,6 +33,11 @@ def stack_blocks(tree: Any) -> Any:
     return jax.tree.map(_stacked, tree, is_leaf=_is_dict)
 
 
+def stack_for_backend(tree: Any) -> Any:
+    """`stack_blocks`, but on CPUs: there a launch costs nothing, and XLA compiles each slice by itself."""
+    return tree if jax.default_backend() == "cpu" else stack_blocks(tree)
+
+
 def unstack_blocks(tree: Any) -> Any:
     """The inverse of `stack_blocks`: a tree without stacks, in which host arrays stay on the host."""
     return jax.tree.map(_unstacked, tree, is_leaf=_is_dict)
