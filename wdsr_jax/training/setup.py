@@ -133,7 +133,7 @@ def _flow_task(config: ConfigDict, module: FlowWDSR) -> Task:
 
     def init_state(init_from: str) -> step.TrainState:
         params = flow.init_params(module, train.seed, init_from)
-        return step.create_state(params, options["optimizer"], train.ema_decay > 0)
+        return step.create_state(stack_for_backend(params), options["optimizer"], train.ema_decay > 0)
 
     # Of samples the PSNR falls while they get livelier, so the latest weights are kept.
     return Task(sampler_of(module), schedule, init_state, _shapes(init_state), train_step, keeps_best=False)
