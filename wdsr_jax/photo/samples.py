@@ -13,7 +13,7 @@ from wdsr_jax.photo.compare import comparison_page
 
 _MAP, _PAGE = "spread.png", "compare.html"
 SAMPLE_FILES = (_MAP, _PAGE)
-WHITE = 32  # levels of 8 bits: the standard deviation that is white in the map
+WHITE = 10  # levels of 8 bits: the standard deviation that is white in the map
 
 
 class Spread:

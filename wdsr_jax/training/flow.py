@@ -49,7 +49,7 @@ def matching_loss(
         x1: data.
         t: a time in [0, 1] for each.
     """
-    x, target = path(x0, x1, t)
+    x, target = map(jnp.asarray, path(x0, x1, t))
     return jnp.mean(jnp.square(velocity(x, t) - target))
 
 
@@ -124,15 +124,8 @@ def train_step(
 
     params = step.each_devices_own(state.params, axis_name)
     value, grads = jax.value_and_grad(mean_loss)(params)
-    if axis_name:
-        value, grads = jax.lax.pmean((value, grads), axis_name)
-    grad_norm = optax.tree.norm(grads)
-    finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    ema_params = step.move_average(state.ema_params, params, state.step, ema_decay)
-    state = step.advance(state, finite, params=params, ema_params=ema_params, opt_state=opt_state)
-    return state, {"loss": value, "grad_norm": grad_norm, "skipped_in_row": state.skipped_in_row}
+    options: dict[str, Any] = dict(optimizer=optimizer, ema_decay=ema_decay, axis_name=axis_name)
+    return step.descend(state, value, grads, **options)
 
 
 def parallel_train_step(

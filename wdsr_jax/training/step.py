@@ -157,12 +157,37 @@ def train_step(
         nothing = tuple(each_devices_own(nothing, axis_name).values())
         total, _ = jax.lax.scan(add, nothing, (parts, jax.random.split(key, grad_accum)))
         (value, grads), statistics = jax.tree.map(lambda x: x / grad_accum, total), {}
+    options: dict[str, Any] = dict(optimizer=optimizer, ema_decay=ema_decay, axis_name=axis_name)
+    return descend(state, value, grads, statistics=statistics, **options)
+
+
+def descend(
+    state: TrainState,
+    value: Shaped[Array, ""],
+    grads: Any,
+    *,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+    axis_name: str | None,
+    statistics: Any = None,
+) -> tuple[TrainState, Metrics]:
+    """The state after a step, of the loss and the gradients of this device's share; see `train_step`.
+
+    Args:
+        state: before the step.
+        value: the loss.
+        grads: its gradients, as a tree like the parameters.
+        optimizer: see `train_step`.
+        ema_decay: see `train_step`.
+        axis_name: see `train_step`.
+        statistics: of batch norm, as they are after the step; None for none.
+    """
     if axis_name:
         value, grads = jax.lax.pmean((value, grads), axis_name)
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = put_statistics(optax.apply_updates(state.params, updates), statistics)
+    params = put_statistics(optax.apply_updates(state.params, updates), statistics or {})
     ema_params = move_average(state.ema_params, params, state.step, ema_decay)
     state = advance(state, finite, params=params, ema_params=ema_params, opt_state=opt_state)
     return state, {"loss": value, "grad_norm": grad_norm, "skipped_in_row": state.skipped_in_row}
