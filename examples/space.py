@@ -29,7 +29,7 @@ from wdsr_jax.inference.tiles import plan_tilings
 from wdsr_jax.models.flow import sampler_of
 from wdsr_jax.photo.samples import WHITE, Spread
 from wdsr_jax.system.compilation import enable_compilation_cache
-from wdsr_jax.system.console import Progress
+from wdsr_jax.system.console import Progress, run_command
 from wdsr_jax.system.tables import markdown_table
 
 TEMPERATURES = (0.0, 0.4, 0.6, 0.8, 1.0)
@@ -191,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -104,7 +104,7 @@ def upscale_files(plan: Plan, args: argparse.Namespace) -> int:
             if bar.total:  # the size was a guess, or the file failed
                 bar.total += bar.done - before - megapixels
     report_choices(choices)
-    return report_end(plan, failed, lost, args.out)
+    return report_end(plan, failed, lost, args.out, samples=bool(args.samples))
 
 
 def _is_alone(plan: Plan) -> bool:

@@ -21,7 +21,7 @@ from wdsr_jax.system.console import (
     temperature,
 )
 from wdsr_jax.video.formats import VIDEO_FORMATS
-from wdsr_jax.weights.files import FAMILIES, check_model
+from wdsr_jax.weights.files import FAMILIES, check_model, pretrained_for
 
 _LARGEST = 10**9  # of numbers: more pixels than any format holds
 DEFAULT_SCALE = 4  # the largest that shipped weights have
@@ -128,7 +128,9 @@ def _check_samples(args: argparse.Namespace) -> None:
         raise UserError("--samples writes several files: it does not go through pipes")
     if args.samples > _MOST_SAMPLES:
         raise UserError(f"--samples={args.samples}: at most {_MOST_SAMPLES}")
-    args.model = args.model or "space"
+    args.model = args.model or pretrained_for(args.scale or DEFAULT_SCALE, "space")
+    if args.model is None:
+        raise UserError("--samples: no network with many answers is shipped; name yours with --model")
     args.temperature = DEFAULT_TEMPERATURE if args.temperature is None else args.temperature
     args.seed = args.seed or 0
 

@@ -113,7 +113,7 @@ def report_losses(lost: Lost) -> None:
         logging.warning("not kept: %s (%d: %s)", loss, len(sources), some_names(sources))
 
 
-def report_end(plan: Plan, failed: list[Path], lost: Lost, out: str | None) -> int:
+def report_end(plan: Plan, failed: list[Path], lost: Lost, out: str | None, samples: bool = False) -> int:
     """Says at the end what was done, what was lost and left out, and what failed.
 
     Args:
@@ -121,12 +121,15 @@ def report_end(plan: Plan, failed: list[Path], lost: Lost, out: str | None) -> i
         failed: those that could not be upscaled, those of the plan among them.
         lost: what results do not keep.
         out: the argument --out.
+        samples: whether each result is a folder of samples.
 
     Returns:
         The exit code.
     """
     count = len(plan.failures) + len(plan.jobs) - len(failed)
-    where = out or some_names(_places(plan.jobs))
+    folders = sorted({job.target.parent for job in plan.jobs})
+    places = folders if samples or len(plan.jobs) > 1 else [job.target for job in plan.jobs]
+    where = some_names(places) if samples or not out else out
     logging.info("%d enlarged%s", count, f", into {where}" if where else "")
     report_losses(lost)
     unread = [(kind, paths) for (kind, is_picture), paths in plan.left_out.items() if is_picture]
@@ -140,8 +143,3 @@ def report_end(plan: Plan, failed: list[Path], lost: Lost, out: str | None) -> i
         total = len(plan.jobs) + len(plan.done) + len(plan.failures)
         logging.error("%d of %d failed: %s", len(failed), total, ", ".join(map(str, failed)))
     return 1 if failed or unread else 0
-
-
-def _places(jobs: list[Job]) -> list[Path]:
-    """The file of a single result, or the folders of several."""
-    return [jobs[0].target] if len(jobs) == 1 else sorted({job.target.parent for job in jobs})

@@ -11,9 +11,9 @@ WORKDIR_FILE = "model.safetensors"  # the best weights of a training run, in its
 BEFORE_GAN_FILE = "before_gan.safetensors"  # beside it after a fine-tuning with a discriminator: its start
 OLD_BEFORE_GAN_FILE = "psnr.safetensors"  # its name in version 0.1
 EXPORT_FORMATS = ("stablehlo", "onnx")
-# How the names of the shipped networks begin: for clean input, for noise and JPEG, for slow machines, and of
-# those with many answers.
-FAMILIES = {"clean": "wdsr-a-16", "photo": "wdsr-a-16-photo", "fast": "wdsr-a-4", "space": "wdsr-a-16-space"}
+# How the names of the shipped networks begin: for clean input, for noise and JPEG, and for slow machines.
+FAMILIES = {"clean": "wdsr-a-16", "photo": "wdsr-a-16-photo", "fast": "wdsr-a-4"}
+_SPACE = {"space": "wdsr-a-16-space"}  # with many answers, for --samples
 _SHIPPED = Path(__file__).parents[1] / "pretrained"
 
 
@@ -31,12 +31,12 @@ def pretrained_for(factor: float, family: str = "clean") -> str | None:
 
     Args:
         factor: of both sides.
-        family: a key of `FAMILIES`.
+        family: a key of `FAMILIES`, or `space`.
 
     Returns:
         Its name; None where none is shipped.
     """
-    pattern = re.compile(rf"{FAMILIES[family]}-x(\d+)")
+    pattern = re.compile(rf"{(FAMILIES | _SPACE)[family]}-x(\d+)")
     found = ((pattern.fullmatch(name), name) for name in list_pretrained())
     scales = {int(match[1]): name for match, name in found if match}
     larger = [scale for scale in scales if scale >= factor - 1e-3]
