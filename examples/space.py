@@ -32,9 +32,9 @@ from wdsr_jax.system.compilation import enable_compilation_cache
 from wdsr_jax.system.console import Progress, run_command
 from wdsr_jax.system.tables import markdown_table
 
-TEMPERATURES = (0.0, 0.4, 0.6, 0.8, 1.0)
+TEMPERATURES = (0.0, 0.5, 0.8, 1.0)
 SHOWN, SIDE = {"astronaut": (40, 156), "chelsea": (60, 150)}, 128  # corner (row, column) of what is shown
-MEAN_OF = 32
+SHOWN_TEMPERATURE = 0.8
 
 # (LR, number of the sample) -> SR, uint8.
 Draw = Callable[[np.ndarray, int], np.ndarray]
@@ -48,19 +48,33 @@ def detail(image: np.ndarray) -> float:
 
 
 def measure(
-    images: Sequence[Example], draw: Draw, samples: int, scale: int, progress: Progress
-) -> dict[str, float]:
-    """The scores of `space_scores` over a set, and `detail` as a share of that of HR."""
-    scores = []
-    for image in images:
-        lr, hr = image.load()
-        drawn = []
-        for number in range(samples):
-            drawn.append(draw(lr, number)[: hr.shape[0], : hr.shape[1]])
-            progress.update()
-        scores.append(space_scores(lr, hr, drawn, scale) | {"detail": detail(drawn[0]) / detail(hr)})
-    means = {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
-    return means | {"lr_psnr": min(score["lr_psnr"] for score in scores)}
+    images: Sequence[Example], draw: Draw, counts: Sequence[int], scale: int, label: str
+) -> list[dict[str, float]]:
+    """The scores of `space_scores` over a set, and `detail` as a share of that of HR.
+
+    Args:
+        images: of the set.
+        draw: gives the samples.
+        counts: for each the scores of the first so many samples.
+        scale: the upscaling factor.
+        label: what the progress bar says.
+    """
+    scores: list[list[dict[str, float]]] = [[] for _ in counts]
+    with Progress(len(images) * max(counts), "samples", label) as progress:
+        for image in images:
+            lr, hr = image.load()
+            drawn = []
+            for number in range(max(counts)):
+                drawn.append(draw(lr, number)[: hr.shape[0], : hr.shape[1]])
+                progress.update()
+            share = {"detail": detail(drawn[0]) / detail(hr)}
+            for count, of_count in zip(counts, scores, strict=True):
+                of_count.append(space_scores(lr, hr, drawn[:count], scale) | share)
+    return [
+        {name: float(np.mean([score[name] for score in of_count])) for name in of_count[0]}
+        | {"lr_psnr": min(score["lr_psnr"] for score in of_count)}
+        for of_count in scores
+    ]
 
 
 def gaussian(network: Any, deviation: float, srs: dict[bytes, np.ndarray]) -> Draw:
@@ -84,14 +98,12 @@ def gaussian(network: Any, deviation: float, srs: dict[bytes, np.ndarray]) -> Dr
 
 
 def match(images: Sequence[Example], network: Any, wanted: float, srs: dict[bytes, np.ndarray]) -> float:
-    """The deviation of white noise at which a sample has a PSNR-Y of `wanted`, by bisection to 0.01 dB."""
-    low, high = 0.0, 0.3
-    while high - low > 1e-4:
+    """The deviation of white noise at which a sample has a PSNR-Y of `wanted`, by bisection."""
+    low, high = 0.0, 0.1
+    while high - low > 2e-4:
         middle = (low + high) / 2
-        draw = gaussian(network, middle, srs)
-        with Progress(0) as silent:
-            found = measure(images, draw, 1, network[0].scale, silent)["psnr_sample"]
-        low, high = (middle, high) if found > wanted else (low, middle)
+        (scores,) = measure(images, gaussian(network, middle, srs), [1], network[0].scale, "white noise")
+        low, high = (middle, high) if scores["psnr_sample"] > wanted else (low, middle)
     return (low + high) / 2
 
 
@@ -145,6 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m examples.space", description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="wdsr-a-16-space-x4", help="a network of configs/space.py")
     parser.add_argument("--samples", type=int, default=10, help="an image and temperature")
+    parser.add_argument("--many", type=int, default=32, help=f"samples at {SHOWN_TEMPERATURE} for a mean")
     parser.add_argument("folder", metavar="DIR", help="HR images")
     options = parser.parse_args()
     enable_compilation_cache()
@@ -160,19 +173,20 @@ def main() -> None:
 
         return draw
 
-    counts = [1 if temperature == 0 else options.samples for temperature in TEMPERATURES]
-    total = len(images) * (sum(counts) + options.samples + MEAN_OF)
     found: dict[float, dict[str, float]] = {}
     srs: dict[bytes, np.ndarray] = {}
-    with Progress(total, "samples", "space") as progress:
-        for temperature, count in zip(TEMPERATURES, counts, strict=True):
-            found[temperature] = measure(images, at(temperature), count, module.scale, progress)
-        sample = found[0.8]["psnr_sample"]
-        deviation = match(images, network, sample, srs)
-        white = gaussian(network, deviation, srs)
-        noise = measure(images, white, options.samples, module.scale, progress)
-        many = measure(images, at(0.8), MEAN_OF, module.scale, progress)
-        without = measure(images, lambda lr, _: to_uint8(srs[lr.tobytes()]), 1, module.scale, progress)
+    many: dict[str, float] = {}
+    for temperature in TEMPERATURES:
+        counts = {0.0: [1], SHOWN_TEMPERATURE: [options.samples, options.many]}
+        of_counts = counts.get(temperature, [options.samples])
+        label = f"temperature {temperature:g}"
+        found[temperature], *more = measure(images, at(temperature), of_counts, module.scale, label)
+        many = more[0] if more else many
+        print(label, found[temperature], *more, flush=True)
+    deviation = match(images, network, found[SHOWN_TEMPERATURE]["psnr_sample"], srs)
+    white = gaussian(network, deviation, srs)
+    (noise,) = measure(images, white, [options.samples], module.scale, "white noise")
+    (without,) = measure(images, lambda lr, _: to_uint8(srs[lr.tobytes()]), [1], module.scale, "no noise")
 
     def row(label: str, scores: dict[str, float]) -> list[str]:
         keys = ("lr_psnr", "psnr_mean", "psnr_sample", "psnr_best", "diversity", "detail")
@@ -182,11 +196,11 @@ def main() -> None:
     head = ["temperature", "least LR-PSNR", several, "a sample", "the best", "diversity, %", "detail / HR's"]
     rows = [row(f"{temperature:g}", scores) for temperature, scores in found.items()]
     rows.append(row(f"white noise of {255 * deviation:.1f} levels, projected", noise))
-    rows.append(row(f"0.8, {MEAN_OF} samples", many))
+    rows.append(row(f"{SHOWN_TEMPERATURE:g}, {options.many} samples", many))
     rows.append(row("WDSR alone, not projected", without))
     print(markdown_table(head, rows))
     draw_curves(found)
-    draw_sheet(module, params, 0.8)
+    draw_sheet(module, params, SHOWN_TEMPERATURE)
     print(f"{len(images)} images, {time.monotonic() - started:.0f} s")
 
 

@@ -39,7 +39,7 @@ from wdsr_jax.photo.report import (
     report_plan,
     with_megapixels,
 )
-from wdsr_jax.photo.samples import SAMPLE_FILES, sample_files
+from wdsr_jax.photo.samples import SAMPLE_FILES, sample_files, without_empty
 from wdsr_jax.photo.sizes import target_size
 from wdsr_jax.photo.upscaling import bytes_needed, upscale_photo
 from wdsr_jax.system.compilation import enable_compilation_cache
@@ -182,7 +182,10 @@ def _draw_samples(
         return lost
 
     folder = job.target.parent
-    with sample_files(folder, job.source.name, _rgb_of_8_bits(photo.pixels), _profile(photo)) as add:
+    with (
+        without_empty(folder),
+        sample_files(folder, job.source.name, _rgb_of_8_bits(photo.pixels), _profile(photo)) as add,
+    ):
         for number in range(2, args.samples + 1):
             sample = draw(number)
             add(number, _rgb_of_8_bits(sample.pixels))

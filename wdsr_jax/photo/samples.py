@@ -1,7 +1,7 @@
 """What shows the samples of a photograph beside each other: a page, and a map of where they differ."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,17 @@ class Spread:
     def deviation(self) -> Float[np.ndarray, "h w"]:
         """The standard deviation of each pixel in levels of 8 bits, of those images; 0 for one."""
         return np.sqrt(self._squares / max(1, self._count - 1))
+
+
+@contextmanager
+def without_empty(folder: Path) -> Iterator[None]:
+    """Removes a folder in which nothing was written because something failed."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
+        raise
 
 
 @contextmanager
