@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
-import jax
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -19,12 +18,12 @@ import wdsr_jax
 from examples import DOCS
 from wdsr_jax.data.sample import sample_files
 from wdsr_jax.evaluation.examples import Example, examples_of_folder
-from wdsr_jax.evaluation.space import draw_sample, space_scores
+from wdsr_jax.evaluation.space import space_scores
 from wdsr_jax.image.files import read_image, write_image
 from wdsr_jax.image.panels import nearest, side_by_side
 from wdsr_jax.image.pixels import to_float, to_uint8
 from wdsr_jax.inference.backprojection import project
-from wdsr_jax.inference.network import Noise
+from wdsr_jax.inference.sampling import draw_sample, noise_of
 from wdsr_jax.inference.tiles import plan_tilings
 from wdsr_jax.models.flow import sampler_of
 from wdsr_jax.photo.samples import WHITE, Spread
@@ -120,8 +119,7 @@ def draw_sheet(module: Any, params: Any, temperature: float) -> None:
         part = tuple(slice(start, start + SIDE) for start in corner)
         spread, samples = Spread(), []
         for number in range(6):
-            noise = Noise(jax.random.fold_in(jax.random.key(0), number), temperature)
-            samples.append(draw_sample(module, params, lr, noise))
+            samples.append(draw_sample(module, params, lr, noise_of(0, number, temperature)))
             spread.add(samples[-1])
         white = np.minimum(255, spread.deviation() * (255 / WHITE)).astype(np.uint8)
         panels = {"LR": nearest(lr, scale), "without noise": wdsr_jax.upscale(module, params, lr)}
@@ -168,8 +166,7 @@ def main() -> None:
 
     def at(temperature: float) -> Draw:
         def draw(lr: np.ndarray, number: int) -> np.ndarray:
-            noise = Noise(jax.random.fold_in(jax.random.key(0), number), temperature)
-            return draw_sample(module, params, lr, noise, plan)
+            return draw_sample(module, params, lr, noise_of(0, number, temperature), plan)
 
         return draw
 

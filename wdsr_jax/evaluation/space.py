@@ -10,18 +10,15 @@ from fractions import Fraction
 from typing import Any
 
 import flax.linen as nn
-import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.evaluation.examples import Example
 from wdsr_jax.image.metrics import TooSmallError, psnr
-from wdsr_jax.image.pixels import to_float, to_uint8
 from wdsr_jax.image.resize import imresize
-from wdsr_jax.inference.backprojection import project
-from wdsr_jax.inference.network import Noise
-from wdsr_jax.inference.tiles import Tiling, plan_tilings, upscale
+from wdsr_jax.inference.sampling import draw_sample, noise_of
+from wdsr_jax.inference.tiles import plan_tilings, upscale
 from wdsr_jax.models.flow import FlowWDSR, sampler_of
 from wdsr_jax.system.console import Progress
 from wdsr_jax.system.tables import markdown_table
@@ -32,23 +29,6 @@ Image = UInt8[np.ndarray, "h w 3"]
 _PATCH = 16
 
 SpaceScores = dict[str, float]
-
-
-def draw_sample(
-    module: FlowWDSR, params: Any, image: Image, noise: Noise, tilings: Sequence[Tiling] | None = None
-) -> UInt8[np.ndarray, "H W 3"]:
-    """An SR image whose bicubic downscale is LR but for rounding, and clipping where LR is saturated.
-
-    Args:
-        module: the network.
-        params: its parameters.
-        image: LR.
-        noise: by which it is drawn.
-        tilings: as for `upscale`.
-    """
-    lr = to_float(image)
-    sr = upscale(sampler_of(module), params, lr, noise=noise, tilings=tilings)
-    return to_uint8(project(sr, lr))
 
 
 def squared_error(sr: Image, hr: Image) -> Float[np.ndarray, "rows columns"]:
@@ -155,7 +135,7 @@ def evaluate_space(
             lr, hr = example.load()
             drawn = []
             for number in range(1, samples + 1):
-                noise = Noise(jax.random.fold_in(jax.random.key(seed), number), temperature)
+                noise = noise_of(seed, number, temperature)
                 drawn.append(draw_sample(module, params, lr, noise, plan)[: hr.shape[0], : hr.shape[1]])
                 progress.update()
             scores = space_scores(lr, hr, drawn, scale)

@@ -16,6 +16,7 @@ from absl import logging
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.pixels import to_float, to_uint8
 from wdsr_jax.inference.network import Noise
+from wdsr_jax.inference.sampling import noise_of
 from wdsr_jax.inference.tiles import Tiling, plan_tilings
 from wdsr_jax.models.flow import FlowSampler, FlowWDSR, sampler_of
 from wdsr_jax.photo.choice import Choice, choose_model, choose_video_model
@@ -167,10 +168,9 @@ def _draw_samples(
     if is_video(job.source):
         raise UserError(f"{job.source}: --samples is for photographs, not for videos")
     photo = read_photo(job.source)
-    key = jax.random.key(args.seed)
 
     def draw(number: int) -> Photo:
-        noise = Noise(jax.random.fold_in(key, number), args.temperature)
+        noise = noise_of(args.seed, number, args.temperature)
         count = functools.partial(_count_share, on_pixels, args.samples)
         return upscale_by_arguments(photo, job, args, count, tilings, noise=noise)
 
