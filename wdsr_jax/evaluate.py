@@ -17,7 +17,7 @@ where SCORES are `{"psnr_y", "ssim_y", "psnr_rgb", "ssim_ntire"}`: PSNR and SSIM
 `shift_y` and `shift_x` (from HR to SR). The table leaves out the SSIM of pairs as they are.
 
 --samples=N is for networks with a space of answers (`configs/space.py`): SCORES are those of
-`evaluation.space`, of N samples an image.
+`evaluation.space`, of N samples an image; --lpips=FILE measures diversity as the challenge does.
 """
 
 import functools
@@ -32,7 +32,8 @@ def main() -> None:
     args = parse_arguments()  # mistakes in it are answered before JAX is imported
     from wdsr_jax.evaluation.benchmark import bicubic_as_model, evaluate, score_table, write_json
     from wdsr_jax.evaluation.examples import examples_of_folders
-    from wdsr_jax.evaluation.space import evaluate_space, space_table
+    from wdsr_jax.evaluation.lpips import load_lpips
+    from wdsr_jax.evaluation.space import evaluate_space, space_table, squared_error
     from wdsr_jax.system.compilation import enable_compilation_cache
     from wdsr_jax.weights.store import load_pretrained
 
@@ -42,8 +43,9 @@ def main() -> None:
         raise UserError(f"--scale={args.scale}: {args.model} is a model for x{module.scale}")
     sets = examples_of_folders(args.folders, args.scale, args.lr)
     if args.samples:
-        measure = functools.partial(evaluate_space, samples=args.samples, temperature=args.temperature)
-        table = space_table
+        distance = load_lpips(args.lpips) if args.lpips else squared_error
+        options = dict(samples=args.samples, temperature=args.temperature, distance=distance)
+        measure, table = functools.partial(evaluate_space, **options), space_table
     else:
         measure, table = functools.partial(evaluate, shift=args.shift), score_table
     results = {

@@ -25,6 +25,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--lr", action="append", default=[], metavar="DIR", help="the LR images of DIR")
     several = "for a network with many answers: N of them an image"
     parser.add_argument("--samples", type=number_from(1, 1000), metavar="N", help=several)
+    parser.add_argument("--lpips", metavar="FILE", help="measure diversity by LPIPS, of this state dict")
     liveliness = f"of the samples, from 0 up (default: {DEFAULT_TEMPERATURE})"
     parser.add_argument("--temperature", type=temperature, metavar="T", help=liveliness)
     parser.add_argument("folders", nargs="+", metavar="DIR", help="one folder a set")
@@ -32,8 +33,9 @@ def parse_arguments() -> argparse.Namespace:
     for name, value, least in (("scale", args.scale, 1), ("shift", args.shift, 0)):
         if value < least:
             raise UserError(f"--{name} must be a whole number from {least} up, not {value}")
-    if args.temperature is not None and not args.samples:
-        raise UserError("--temperature is for --samples=N, which is not there")
+    for name in ("temperature", "lpips"):
+        if getattr(args, name) is not None and not args.samples:
+            raise UserError(f"--{name} is for --samples=N, which is not there")
     if args.samples and (args.shift or args.model == "bicubic"):
         raise UserError(f"--samples does without {'--shift' if args.shift else '--model=bicubic'}")
     args.temperature = DEFAULT_TEMPERATURE if args.temperature is None else args.temperature
@@ -44,6 +46,8 @@ def parse_arguments() -> argparse.Namespace:
         raise UserError(f"--lr is for each DIR: there are {len(args.folders)} DIR and {len(args.lr)} --lr")
     if missing := [folder for folder in args.folders + args.lr if not os.path.isdir(folder)]:
         raise UserError(f"{missing[0]}: {'not a' if os.path.exists(missing[0]) else 'no such'} folder")
+    if args.lpips and not os.path.isfile(args.lpips):
+        raise UserError(f"--lpips={args.lpips}: no such file")
     if args.model != "bicubic":
         find_weights(args.model)
     return args

@@ -59,7 +59,9 @@ def diversity(samples: Sequence[Image], hr: Image, distance: Distance = squared_
     return float(100 * (best - distances.min(axis=0).mean()) / best) if best > 0 else 0.0
 
 
-def space_scores(lr: Image, hr: Image, samples: Sequence[Image], scale: int) -> SpaceScores:
+def space_scores(
+    lr: Image, hr: Image, samples: Sequence[Image], scale: int, distance: Distance = squared_error
+) -> SpaceScores:
     """The scores of the samples of one image.
 
     Args:
@@ -67,6 +69,7 @@ def space_scores(lr: Image, hr: Image, samples: Sequence[Image], scale: int) -> 
         hr: the truth.
         samples: of it, the same size as HR.
         scale: the upscaling factor.
+        distance: see `diversity`.
 
     Returns:
         `lr_psnr`: the smallest PSNR of a sample's bicubic downscale against LR, RGB in full, in dB (the
@@ -86,7 +89,7 @@ def space_scores(lr: Image, hr: Image, samples: Sequence[Image], scale: int) -> 
     each = [score(sample) for sample in samples]
     return {
         "lr_psnr": float(10 * np.log10(255**2 / max(max(errors), 1e-9))),
-        "diversity": diversity(samples, hr),
+        "diversity": diversity(samples, hr, distance),
         "psnr_mean": score(np.rint(mean).astype(np.uint8)),
         "psnr_sample": float(np.mean(each)),
         "psnr_best": max(each),
@@ -101,6 +104,7 @@ def evaluate_space(
     *,
     samples: int,
     temperature: float,
+    distance: Distance = squared_error,
     seed: int = 0,
     label: str = "samples",
 ) -> dict[str, Any]:
@@ -113,6 +117,7 @@ def evaluate_space(
         params: its parameters.
         samples: how many an image.
         temperature: of the noise.
+        distance: see `diversity`.
         seed: of the samples.
         label: what the progress bar says.
 
@@ -138,7 +143,7 @@ def evaluate_space(
                 noise = noise_of(seed, number, temperature)
                 drawn.append(draw_sample(module, params, lr, noise, plan)[: hr.shape[0], : hr.shape[1]])
                 progress.update()
-            scores = space_scores(lr, hr, drawn, scale)
+            scores = space_scores(lr, hr, drawn, scale, distance)
             base = upscale(module, params, lr, tilings=plan_base)[: hr.shape[0], : hr.shape[1]]
             scores["psnr_network"] = space_scores(lr, hr, [base], scale)["psnr_sample"]
             images.append({"name": example.name, "model": scores})
