@@ -17,7 +17,8 @@ from configs.default import with_variant
 def get_config(variant: str = "4") -> ConfigDict:
     """Batches of 16 patches of 24x24, for two CPU cores; x4 starts from the shipped network.
 
-    80 minutes for x4, while other programs ran. PSNR is that of one sample (docs/space.md).
+    67 minutes for x4, while other programs ran. Set14, PSNR-Y, at a temperature of 0.8: 28.22 dB for a
+    sample, 28.39 for the mean of 32.
     """
     if variant not in ("4", "8"):
         raise ValueError(f"variant {variant!r}: there are 4 and 8")

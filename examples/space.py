@@ -197,7 +197,7 @@ def main() -> None:
     rows.append(row("WDSR alone, not projected", without))
     print(markdown_table(head, rows))
     draw_curves(found)
-    draw_sheet(module, params, SHOWN_TEMPERATURE)
+    draw_sheet(module, params, 1.0)
     print(f"{len(images)} images, {time.monotonic() - started:.0f} s")
 
 

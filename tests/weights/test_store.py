@@ -133,7 +133,7 @@ DAMAGE = {
     "a list": (lambda p: rewrite(p, metadata={"model": "[]"}), "model.name is missing"),
     "unknown model": (
         lambda p: rewrite(p, metadata={"model": json.dumps(CONFIG | {"name": "srcnn"})}),
-        "srresnet, srdensenet, rdn, edrn, not 'srcnn'",
+        "srdensenet, rdn, edrn, wdsr_flow, not 'srcnn'",
     ),
     "field of a later version": (
         lambda p: rewrite(p, metadata={"model": json.dumps(CONFIG | {"window": 8})}),
