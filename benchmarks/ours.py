@@ -84,9 +84,9 @@ def inference(
 def upscaling(
     model: Mapping[str, Any], params: Arrays, lr: np.ndarray
 ) -> tuple[Callable[[], Any], np.ndarray]:
-    """`wdsr_jax.upscale`: in tiles, with the conversions on both sides; float, so that it can be compared."""
+    """`wdsr_jax.upscale` by the command's engine: in tiles, conversions included; float, to be compared."""
     module, params = _network(model, params)
-    call = functools.partial(wdsr_jax.upscale, module, params, lr[0])
+    call = functools.partial(wdsr_jax.upscale, module, params, lr[0], engine=None)
     return call, call()[None]
 
 

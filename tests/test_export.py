@@ -66,7 +66,7 @@ COMPARED = r"opset 17, IR version 8; ONNX Runtime differs from JAX by at most \d
 
 
 def test_the_command_line(around):
-    pytest.importorskip("onnxruntime", reason="needs the extra export")
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     first, second = said(run_command("--model=run", "--format=onnx", "x2.onnx"))
     assert re.fullmatch(COMPARED, first)
     assert second == "x2.onnx: run x2, 0.0 MB"
@@ -77,7 +77,7 @@ def test_the_command_line(around):
 
 @pytest.mark.ci
 def test_a_shipped_network(around):
-    pytest.importorskip("onnxruntime", reason="needs the extra export")
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     first, second = said(run_command("--model=wdsr-a-16-x4", "--format=onnx", "x4.onnx"))
     assert re.fullmatch(COMPARED, first)
     assert second == "x4.onnx: wdsr-a-16-x4 x4, 4.8 MB"
@@ -121,7 +121,7 @@ def test_help_and_mistakes_need_no_jax(around, argv, code):
 @pytest.mark.parametrize("file_format", ["stablehlo", "onnx"])
 def test_mistakes(around, monkeypatch, capsys, argv, message, file_format):
     if file_format == "onnx" and "FORMAT" in argv:
-        pytest.importorskip("onnxruntime", reason="needs the extra export")
+        pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     before = contents()
     monkeypatch.setattr("sys.argv", ["export", *argv.replace("FORMAT", file_format).split()])
     with pytest.raises(UserError) as caught:

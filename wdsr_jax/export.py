@@ -1,7 +1,7 @@
 """A network for programs without this package: StableHLO for JAX, ONNX for ONNX Runtime and others.
 
 python -m wdsr_jax.export --model=WHAT --format=stablehlo OUT
-python -m wdsr_jax.export --model=WHAT --format=onnx OUT       needs pip install 'wdsr_jax[export]'
+python -m wdsr_jax.export --model=WHAT --format=onnx OUT       needs pip install 'wdsr_jax[onnx]'
 
 WHAT is a shipped name, a workdir or a weights file, as for `load_pretrained`. OUT holds the network and its
 weights, in float32 and with its norm multiplied out, for any batch, height and width from 1 up. Input and

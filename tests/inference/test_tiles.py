@@ -117,6 +117,14 @@ def test_of_the_tiles_with_room_that_with_the_fewest_pixels_is_chosen():
     assert tile(4000, 6000, 1) == (96, 96)  # the smallest that is larger than its margins
 
 
+@given(height=st.integers(1, 3000), width=st.integers(1, 3000))
+def test_tiles_of_onnx_runtime_compute_little_twice(height, width):
+    shape = tiles._even_tiles((height, width), 34, None)
+    assert 1 <= shape[0] <= height and 1 <= shape[1] <= width
+    assert shape[0] * shape[1] <= tiles._MAX_PIXELS
+    assert tiles._work(shape, np.asarray([(height, width)]), 34).item() <= 1.3 * height * width
+
+
 def test_an_accelerator_gets_as_many_tiles_at_once_as_there_is_room_for(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     devices = jax.local_device_count()

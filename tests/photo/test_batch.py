@@ -85,12 +85,21 @@ def test_a_fault_of_a_library_costs_one_file(upscale, monkeypatch):
     assert "in/a.png: failed (ZeroDivisionError: a fault)" in messages
 
 
+def test_both_engines_make_the_same_file(upscale):
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    photo_file("a.png", 30, 21)
+    for engine in ("xla", "onnx"):
+        assert upscale("a.png", f"--out={engine}.png", f"--engine={engine}")[0] == 0
+    np.testing.assert_allclose(read_image("onnx.png").astype(int), read_image("xla.png"), atol=1)
+
+
 def test_ten_photographs_of_ten_sizes_are_three_compilations_at_most(upscale, monkeypatch):
     sizes = [(20 + 11 * i, 140 - 7 * i) for i in range(10)]
     for i, size in enumerate(sizes):
         photo_file(f"in/{i}.png", *size)
     network._compile.cache_clear()
-    assert upscale("in", "--out=big")[0] == 0
+    assert upscale("in", "--out=big", "--engine=xla")[0] == 0
     assert 1 <= network._compile.cache_info().misses <= 3
     for i, (height, width) in enumerate(sizes):
         assert read_image(f"big/{i}.png").shape == (2 * height, 2 * width, 3)
@@ -104,7 +113,7 @@ def test_each_picture_of_a_folder_gets_the_network_that_suits_it(upscale, monkey
         image.save(f"in/{i}.png")
         image.save(f"in/{i}.jpg", quality=50)
     network._compile.cache_clear()
-    code, messages = upscale("in", "--out=big", "--name={model}-{stem}", model=None)
+    code, messages = upscale("in", "--out=big", "--name={model}-{stem}", "--engine=xla", model=None)
     assert code == 0
     assert (
         f"chosen by compression and noise: 3 by {PHOTO}, 3 by {CLEAN} (--model=clean|photo|fast)" in messages

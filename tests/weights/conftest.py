@@ -25,5 +25,5 @@ def state(official):
 @pytest.fixture
 def onnx():
     """The package; skips the test where it or its runtime is missing."""
-    pytest.importorskip("onnxruntime", reason="needs the extra export")
-    return pytest.importorskip("onnx", reason="needs the extra export")
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    return pytest.importorskip("onnx", reason="needs the extra onnx")

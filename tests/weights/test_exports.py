@@ -173,7 +173,7 @@ def written(onnx, name):
 
 def test_a_model_that_computes_something_else_is_refused(onnx, monkeypatch):
     monkeypatch.setattr(
-        "wdsr_jax.weights.onnx_graph._fold", lambda kind, x, constant: x
+        "wdsr_jax.inference.onnx_graph._fold", lambda kind, x, constant: x
     )  # loses what it should fold
     with pytest.raises(UserError, match=r"^m: as ONNX it would compute something else, by "):
         to_onnx(*network(name="wdsr_a", scale=2), "m")
@@ -200,9 +200,9 @@ def test_a_file_bears_the_name_of_its_source(around, onnx, source, name):
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
 def test_without_the_extra_one_line_says_how_to_get_it(around, monkeypatch, package):
-    monkeypatch.delitem(sys.modules, "wdsr_jax.weights.onnx_graph", raising=False)
+    monkeypatch.delitem(sys.modules, "wdsr_jax.inference.onnx_graph", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=r"^--format=onnx needs pip install 'wdsr_jax\[export\]'"):
+    with pytest.raises(UserError, match=r"^--format=onnx needs pip install 'wdsr_jax\[onnx\]'"):
         export("run", "onnx", "out")
     assert not Path("out").exists()
     export("run", "stablehlo", "out")

@@ -34,6 +34,23 @@ def fold_for_inference(module: nn.Module, params: Any) -> tuple[nn.Module, Any]:
     return replace_fields(module, norm="none", dtype=jnp.dtype("float32")), jax.jit(fold_weight_norm)(params)
 
 
+def inference_function(module: nn.Module, params: Any) -> Callable[[jax.Array], jax.Array]:
+    """The network as inference computes it, a function of images (B, H, W, C) alone.
+
+    Args:
+        module: a network from `create_model`.
+        params: its parameters.
+    """
+    module, params = fold_for_inference(module, params)
+
+    def network(lr: jax.Array) -> jax.Array:
+        with jax.default_matmul_precision("highest"):
+            sr: Any = module.apply({"params": params}, lr)  # not a tuple: no collection is mutable
+            return sr
+
+    return network
+
+
 @functools.cache
 def compiler_options() -> dict[str, str]:
     """What to give `jax.jit` as `compiler_options` for a network that is applied, not trained.

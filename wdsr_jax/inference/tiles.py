@@ -31,6 +31,7 @@ from wdsr_jax.inference.network import (
     memory_needed,
     network_input,
 )
+from wdsr_jax.inference.onnx_engine import apply_session, find_session
 from wdsr_jax.system.memory import device_memory
 
 # Sides that tiles may have: a shape is a compilation, so they are few. Above the last one little is gained:
@@ -41,7 +42,8 @@ _MEMORY_SHARE = 0.4
 # LR pixels that a device works on at a time. On a CPU a tile of as many takes seconds, and with larger ones a
 # progress bar would stand still; accelerators are busy with as many.
 _MAX_PIXELS = 1 << 19
-
+# What ONNX Runtime takes for a LR pixel, at most: WDSR a third of it.
+_BYTES_A_PIXEL = 1 << 13
 
 # LR pixels that a CPU computes in the time of a compilation, roughly: some 3 seconds for WDSR-A.
 _COMPILATION = 1 << 17
@@ -71,6 +73,7 @@ def upscale(
     noise: Noise | None = None,
     on_pixels: Callable[[int], Any] | None = None,
     tilings: Sequence[Tiling] | None = None,
+    engine: str | None = "xla",
 ) -> UInt8[np.ndarray, "H W 3"] | UInt16[np.ndarray, "H W 3"] | Float32[np.ndarray, "H W 3"]:
     """Upscales one image by the network's scale, in tiles that give what the whole image would.
 
@@ -87,6 +90,9 @@ def upscale(
         noise: of a `FlowSampler`, see `network_input`: the same for a pixel whatever the tiles are.
         on_pixels: is called with the number of LR pixels done since the last call, for a progress bar.
         tilings: of `plan_tilings`, for one image of many; None: what suits this one best.
+        engine: `xla`; `onnx` for ONNX Runtime, the same to 1e-5 and on CPUs faster; None: that on CPUs where
+            the extra `onnx` is installed and it can compute the network. It traces the network once for each
+            `params`.
 
     Returns:
         (H * scale, W * scale, 3): uint8 for uint8, uint16 for uint16, rounded and clipped; else float32,
@@ -95,20 +101,21 @@ def upscale(
     Raises:
         ValueError: another shape or type of image, floats far outside [0, 1], a tile that is too small, or
             any for a network without a radius.
-        UserError: an image too large for the memory at hand, for such a network.
+        UserError: an image too large for the memory at hand, for such a network; or `onnx` cannot be had.
     """
     image = _checked(image)
     height, width, _ = image.shape
-    scale, local = module.scale, module.radius is not None
-    module, params = fold_for_inference(module, params)
-    if local:
-        tiling = _best_of(tilings or (), module, params, (height, width))
-        tiling = tiling or _tiles_that_fit(module, params, (height, width), tile, square=ensemble)
+    scale, size = module.scale, (height, width)
+    _check_tile(module, size, tile)
+    session, tiling = find_session(module, params, engine), None
+    if session:
+        shape = _even_tiles(size, module.radius, tile)
     else:
-        tiling = _whole_image(module, params, (height, width), tile)
+        module, params = fold_for_inference(module, params)
+        tiling = _choose_tiling(module, params, size, tile, ensemble, tilings or ())
+        shape = tiling.shape
     rows, columns = (
-        _windows(length, side, module.radius or 0)
-        for length, side in zip((height, width), tiling.shape, strict=True)
+        _windows(length, side, module.radius or 0) for length, side in zip(size, shape, strict=True)
     )
     windows = list(itertools.product(rows, columns))
     symmetries = range(8 if ensemble else 1)
@@ -122,8 +129,11 @@ def upscale(
         for (y, _), (x, _) in windows
         for symmetry in symmetries
     )
-    batches = _tile_batches(pieces, tiling) if local else _whole_batches(pieces)
-    outputs = apply_batches(module, params, batches, tiling.batch)
+    if tiling:
+        batches = _whole_batches(pieces) if module.radius is None else _tile_batches(pieces, tiling)
+        outputs = apply_batches(module, params, batches, tiling.batch)
+    else:
+        outputs = apply_session(session, pieces)
     dtype = image.dtype if image.dtype.kind == "u" else np.dtype(np.float32)
     result = np.empty((height * scale, width * scale, 3), dtype)
     for (y, keep_y), (x, keep_x) in windows:
@@ -184,6 +194,46 @@ def plan_tilings(
         tiling._replace(filled=all(tiling.shape[0] <= h and tiling.shape[1] <= w for h, w in sizes))
         for tiling in chosen
     ]
+
+
+def _check_tile(module: nn.Module, size: tuple[int, int], tile: int | None) -> None:
+    """ValueError for tiles of a side that the network cannot have for an image of `size`."""
+    if tile is not None and module.radius is None:
+        raise ValueError("this network takes means over the whole image: it cannot work in tiles")
+    if tile is not None and tile <= 2 * module.radius and tile < max(size):
+        raise ValueError(f"tile must be more than {2 * module.radius} for this network, not {tile}")
+
+
+def _choose_tiling(
+    module: nn.Module,
+    params: Any,
+    size: tuple[int, int],
+    tile: int | None,
+    square: bool,
+    tilings: Sequence[Tiling],
+) -> Tiling:
+    """The tiles of XLA for an image of `size`, whose program is compiled then; see `upscale`."""
+    if module.radius is None:
+        return _whole_image(module, params, size)
+    planned = _best_of(tilings, module, params, size)
+    return planned or _tiles_that_fit(module, params, size, tile, square)
+
+
+def _even_tiles(size: tuple[int, int], radius: int, tile: int | None) -> tuple[int, int]:
+    """Height and width of the tiles of ONNX Runtime, which takes any: as few pixels as possible twice."""
+    if tile is not None:
+        return tile, tile
+    room = min(_MAX_PIXELS, int(_MEMORY_SHARE * device_memory() / _BYTES_A_PIXEL))
+    least = 4 * radius + 1  # half of it is kept
+
+    def sides(length: int) -> set[int]:
+        """Of 1, 2 and more windows that share the axis evenly."""
+        even = (math.ceil((length - 2 * radius) / n) + 2 * radius for n in range(1, length // least + 2))
+        return {max(side, min(least, length)) for side in even}
+
+    shapes = sorted(itertools.product(sides(size[0]), sides(size[1])), key=math.prod)
+    fitting = [shape for shape in shapes if math.prod(shape) <= room] or shapes[:1]
+    return min(fitting, key=lambda shape: _work(shape, np.asarray([size]), radius).item())
 
 
 def _best_of(
@@ -273,8 +323,6 @@ def _tiles_that_fit(
     The program is the one that the tiles are computed by. Only where it takes more than its share, another
     is compiled for tiles that are smaller in proportion.
     """
-    if tile is not None and tile <= 2 * module.radius and tile < max(size):
-        raise ValueError(f"tile must be more than {2 * module.radius} for this network, not {tile}")
     devices, free = jax.local_device_count(), _MEMORY_SHARE * device_memory()
     room, tried = _MAX_PIXELS, None
     while True:
@@ -321,10 +369,8 @@ def _choose_tiles(
     return shape, devices * min(fit, -(-count // devices))
 
 
-def _whole_image(module: nn.Module, params: Any, size: tuple[int, int], tile: int | None) -> Tiling:
+def _whole_image(module: nn.Module, params: Any, size: tuple[int, int]) -> Tiling:
     """One tile, the image itself, for a network that needs the whole image; its program is compiled then."""
-    if tile is not None:
-        raise ValueError("this network takes means over the whole image: it cannot work in tiles")
     devices, free = jax.local_device_count(), device_memory()
     needed = memory_needed(compile_network(module, params, (devices, *size), filled=True))
     if needed > free:

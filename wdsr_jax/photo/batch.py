@@ -282,6 +282,7 @@ def upscale_by_arguments(
         tile=args.tile,
         tilings=tilings(module),
         ensemble=args.ensemble,
+        engine=args.engine,
     )
     if residuals and args.consistent:
         (before, most_before), (after, most_after) = residuals

@@ -178,6 +178,8 @@ def _parser() -> ArgumentParser:
         metavar="0..1",
         help="for a --model fine-tuned with a discriminator: 0 as before it, 1 as after it (default: 1)",
     )
+    engines = "what computes (default: on CPUs onnx, where pip install 'wdsr_jax[onnx]' was run, else xla)"
+    network.add_argument("--engine", choices=("xla", "onnx"), help=engines)
     network.add_argument("--ensemble", action="store_true", help="average over 8 symmetries: 8 times as long")
     network.add_argument(
         "--consistent", action="store_true", help="make the bicubic downscale of the result equal the input"

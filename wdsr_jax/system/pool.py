@@ -9,8 +9,9 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Threads that run at a time: the processors this process may use, where the system tells.
-WORKERS = min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+# That this process may use, where the system tells.
+PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+WORKERS = min(16, PROCESSORS)  # threads that run at a time
 
 
 def map_ordered(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -4,7 +4,6 @@
 """
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from absl import logging
 
 from wdsr_jax.errors import UserError
-from wdsr_jax.inference.network import fold_for_inference
+from wdsr_jax.inference.network import inference_function
 from wdsr_jax.system.files import write_whole
 from wdsr_jax.weights.files import check_export
 from wdsr_jax.weights.store import load_pretrained
@@ -37,7 +36,7 @@ def to_stablehlo(module: nn.Module, params: Any, name: str) -> bytes:
         A serialized `jax.export.Exported`, whose `call` takes float32 (B, H, W, 3) to
         (B, H * scale, W * scale, 3) and cannot be differentiated.
     """
-    network = _network(module, params)
+    network = inference_function(module, params)
     network.__name__ = name
     lr = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("b, h, w"), 3), jnp.float32)
     return bytes(jax.export.export(jax.jit(network), platforms=PLATFORMS)(lr).serialize())
@@ -55,15 +54,15 @@ def to_onnx(module: nn.Module, params: Any, name: str) -> bytes:
         A serialized ModelProto; for its input, output and metadata see `wdsr_jax/export.py`.
 
     Raises:
-        UserError: the extra `export` is not installed, the network does something that `onnx_graph` cannot
+        UserError: the extra `onnx` is not installed, the network does something that `onnx_graph` cannot
             translate, or ONNX Runtime's output is another.
     """
     try:
         import onnxruntime
 
-        from wdsr_jax.weights.onnx_graph import IR_VERSION, OPSET, onnx_model
+        from wdsr_jax.inference.onnx_graph import IR_VERSION, OPSET, onnx_model
     except ImportError as error:
-        raise UserError(f"--format=onnx needs pip install 'wdsr_jax[export]' ({error})") from None
+        raise UserError(f"--format=onnx needs pip install 'wdsr_jax[onnx]' ({error})") from None
     metadata = {
         "model": name,
         "scale": str(module.scale),
@@ -72,7 +71,7 @@ def to_onnx(module: nn.Module, params: Any, name: str) -> bytes:
         "range": "[0, 1]",
         "clipped": "no",
     }
-    network = _network(module, params)
+    network = inference_function(module, params)
     data = onnx_model(network, name, metadata).SerializeToString(deterministic=True)
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
@@ -106,15 +105,3 @@ def export(name_or_path: str | os.PathLike, file_format: str, path: str | os.Pat
     data = (to_onnx if file_format == "onnx" else to_stablehlo)(module, params, name)
     write_whole(path, data)
     logging.info("%s: %s x%d, %.1f MB", path, name, module.scale, len(data) / 1e6)
-
-
-def _network(module: nn.Module, params: Any) -> Callable[[jax.Array], jax.Array]:
-    """The network as inference computes it, a function of the image alone."""
-    module, params = fold_for_inference(module, params)
-
-    def network(lr: jax.Array) -> jax.Array:
-        with jax.default_matmul_precision("highest"):
-            sr: Any = module.apply({"params": params}, lr)  # not a tuple: no collection is mutable
-            return sr
-
-    return network

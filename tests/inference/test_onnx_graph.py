@@ -10,9 +10,9 @@ from tests.weights.networks import noise, run_onnx
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.layers import pixel_shuffle
 
-pytest.importorskip("onnx", reason="needs the extra export")
-pytest.importorskip("onnxruntime", reason="needs the extra export")
-from wdsr_jax.weights.onnx_graph import onnx_model
+pytest.importorskip("onnx", reason="needs the extra onnx")
+pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+from wdsr_jax.inference.onnx_graph import onnx_model
 
 SIZES = [(1, 1, 1), (3, 5, 7)]  # of LR: batch, height, width
 
