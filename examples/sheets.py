@@ -2,8 +2,9 @@
 
 python -m examples.sheets [--photo=WORKDIR]
 
-A face, letters, foliage and a night sky of scikit-image's photographs, made four times smaller by bicubic; on
-the second sheet with noise of 3 levels and JPEG of quality 60 as well. PSNR-Y is of the whole photograph.
+A face, letters, grass and a night sky of scikit-image's photographs, made four times smaller by bicubic; on
+the second sheet with noise of 3 levels and JPEG of quality 60 as well. The letters are of a page of its own
+manual, photographed in grey. PSNR-Y is of the whole photograph.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from wdsr_jax.system.compilation import enable_compilation_cache
 SCALE, SIDE, CELL = 4, 128, "noise 3, JPEG 60"
 PICTURES = {  # (row, column) of the corner of what is shown
     "astronaut": (40, 156),
-    "motorcycle_left": (172, 376),
+    "page": (0, 0),
     "grass": (200, 200),
     "hubble_deep_field": (328, 600),
 }
@@ -59,8 +60,8 @@ def main() -> None:
     enable_compilation_cache()
     names = {"clean": f"wdsr-a-16-x{SCALE}", "photo": options.photo, "fast": f"wdsr-a-4-x{SCALE}"}
     networks = {family: wdsr_jax.load_pretrained(name) for family, name in names.items()}
-    training, held_out = sample_files()
-    files = {path.stem: path for path in [*training, *held_out]}
+    folder = sample_files()[0][0].parent
+    files = {path.stem: path for path in folder.iterdir()}
     for sheet, damaged in (("sheet_clean", False), ("sheet_degraded", True)):
         rows = [
             panels_of(read_image(files[name]), corner, networks, damaged) for name, corner in PICTURES.items()

@@ -144,11 +144,11 @@ def test_one_that_is_removed_stops_and_leaves_nothing(tmp_path, arguments, run, 
     started, go_on = threading.Event(), threading.Event()
     upscale = queues.upscale_by_arguments
 
-    def slow(photo, job, args, on_pixels):
+    def slow(photo, job, args, on_pixels, **options):
         started.set()
         assert go_on.wait(60)
         on_pixels(1)
-        return upscale(photo, job, args, on_pixels)
+        return upscale(photo, job, args, on_pixels, **options)
 
     monkeypatch.setattr(queues, "upscale_by_arguments", slow)
     run(queue)
@@ -193,7 +193,7 @@ def test_time_left_is_that_of_the_later_tiles(tmp_path, arguments, monkeypatch):
     monkeypatch.setattr(queues.time, "monotonic", lambda: next(seconds))
     seen = []
 
-    def two_tiles(photo, job, args, on_pixels):
+    def two_tiles(photo, job, args, on_pixels, **options):
         for _ in range(2):
             on_pixels(18)
             seen.append(picture.as_json())

@@ -147,7 +147,14 @@ def test_the_page_lets_each_photograph_choose(opened, monkeypatch, tmp_path):
     pixels, content = noise_png(tmp_path)
     for model, name in (("", PHOTO), (serve.CHOSEN, PHOTO), (FAST, FAST)):
         _, sent = client.send("a.png", content, model=model)
-        assert client.wait(sent["id"])["state"] == "done"
+        assert sent["choice"] is None
+        picture = client.wait(sent["id"])
+        assert picture["state"] == "done"
+        if model == FAST:  # there was nothing to choose
+            assert picture["choice"] is None
+        else:
+            why, chosen = picture["choice"]
+            assert re.fullmatch(r"noise of [\d.]+ levels", why) and chosen == PHOTO
         answer = client.ask(f"pictures/{sent['id']}/result")
         expected = wdsr_jax.upscale(*load_pretrained(name), pixels)
         np.testing.assert_array_equal(read_image(io.BytesIO(answer.body)), expected)

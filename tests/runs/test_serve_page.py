@@ -65,6 +65,8 @@ def test_pictures_are_dropped_compared_and_downloaded(browser, address, tmp_path
     until(lambda: texts("#count") == ["2 of 2 done"])
     assert texts(".name") == [path.name for path in paths]  # as text, not as markup
     assert texts(".sizes") == ["60 \u00d7 40 → 120 \u00d7 80"] * 2
+    choices = [re.fullmatch(r"noise of [\d.]+ levels, so by wdsr-a-16-photo-x2", c) for c in texts(".choice")]
+    assert len(choices) == 2 and all(choices)
     assert browser.title == "2 of 2 done: Enlarge photographs"
     page = "return [document.documentElement.scrollWidth, innerWidth]"
     assert browser.execute_script(page)[0] <= browser.execute_script(page)[1] == width

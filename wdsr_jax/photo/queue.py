@@ -22,11 +22,13 @@ from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import open_image, reading
 from wdsr_jax.image.pixels import to_float, to_uint8
 from wdsr_jax.photo.batch import upscale_by_arguments
+from wdsr_jax.photo.choice import Choice, network_name
 from wdsr_jax.photo.compare import shown_parts
 from wdsr_jax.photo.formats import check_size, format_of
 from wdsr_jax.photo.jobs import Job
 from wdsr_jax.photo.naming import Input, name_targets
 from wdsr_jax.photo.photos import Photo, read_photo, upright_size, write_photo
+from wdsr_jax.photo.report import log_choice
 from wdsr_jax.photo.sizes import target_size
 from wdsr_jax.system.files import open_regular, path_errors
 from wdsr_jax.video.formats import is_video
@@ -57,6 +59,7 @@ class Picture:
         done: LR pixels that are done.
         started: seconds of the clock and pixels done when the first tile was done, which the compiler delays.
         left: seconds that the rest will take; None where nothing tells.
+        choice: why a network was chosen, and which; None where there is no choice, and before it.
         error: why it failed, in one line.
         lost: what the result does not keep.
         shown: (H, W) of the part of the result that the page shows.
@@ -76,6 +79,7 @@ class Picture:
     done: float = 0.0
     started: tuple[float, float] | None = None
     left: float | None = None
+    choice: tuple[str, str | None] | None = None
     error: str = ""
     lost: tuple[str, ...] = ()
     shown: tuple[int, int] | None = None
@@ -116,7 +120,10 @@ class Picture:
         size = self.size
         share = min(1.0, self.done / math.prod(size)) if size and self.done else None
         return {
-            **{name: getattr(self, name) for name in ("id", "name", "state", "left", "error", "lost")},
+            **{
+                name: getattr(self, name)
+                for name in ("id", "name", "state", "left", "choice", "error", "lost")
+            },
             "scale": f"{self.args.scale:g}",
             "size": self.size,
             "share": share,
@@ -249,8 +256,13 @@ def _upscale(picture: Picture) -> None:
             rest = math.prod(photo.pixels.shape[:2]) - picture.done
             picture.left = max(0.0, (now - start) / (picture.done - before) * rest)
 
+    def on_choice(source: Path, choice: Choice, factor: float) -> None:
+        log_choice(source, choice, factor)
+        if choice.reason:
+            picture.choice = choice.reason, network_name(choice.model, factor)
+
     job = Job(Path(picture.name), picture.result, picture.size, entry={})
-    upscaled = upscale_by_arguments(photo, job, picture.args, on_pixels)
+    upscaled = upscale_by_arguments(photo, job, picture.args, on_pixels, on_choice=on_choice)
     if picture.removed:
         raise _Removed
     picture.result_size = upscaled.pixels.shape[0], upscaled.pixels.shape[1]
