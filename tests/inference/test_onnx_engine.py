@@ -58,6 +58,18 @@ def test_a_second_process_takes_the_graph_from_disk(runtime, monkeypatch, tmp_pa
     assert [*kept.parent.iterdir()] == [kept]
 
 
+def test_a_damaged_graph_is_made_anew(runtime, tmp_path):
+    module, params = network(name="wdsr_a", scale=2)
+    before = upscale(module, params, noise(9, 8, 3), engine="onnx")
+    (kept,) = (tmp_path / "wdsr_jax/onnx").iterdir()
+    whole = kept.read_bytes()
+    for damaged in (whole[:-100], b"nothing"):
+        kept.write_bytes(damaged)
+        onnx_engine._sessions.clear()
+        np.testing.assert_array_equal(upscale(module, params, noise(9, 8, 3), engine="onnx"), before)
+        assert kept.read_bytes() == whole
+
+
 def test_a_network_from_outside_is_left_to_xla(runtime):
     class Outside(nn.Module):
         scale: int = 1

@@ -1,5 +1,6 @@
 """Networks in ONNX Runtime, whose convolutions are faster than XLA's on CPUs, without compilation."""
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -103,13 +104,15 @@ def _start(module: nn.Module, params: Any, key: str) -> Any:
         raise UserError("it takes means over the whole image, or draws samples")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = PROCESSORS, 3  # errors alone
-    return onnxruntime.InferenceSession(_graph(module, params, key), options, ["CPUExecutionProvider"])
+    provider = ["CPUExecutionProvider"]
+    start = functools.partial(onnxruntime.InferenceSession, sess_options=options, providers=provider)
+    with suppress(Exception):  # nothing is kept, there is no home, or what is kept is damaged
+        return start(read_regular(default_cache_dir() / "onnx" / key))
+    return start(_graph(module, params, key))
 
 
 def _graph(module: nn.Module, params: Any, key: str) -> bytes:
-    """The network as ONNX, from the cache or for it."""
-    with suppress(OSError, RuntimeError):  # RuntimeError: no home
-        return read_regular(default_cache_dir() / "onnx" / key)
+    """The network as ONNX, which is kept for the next process."""
     from wdsr_jax.inference.onnx_graph import onnx_model
 
     data = onnx_model(inference_function(module, params), "network", {}).SerializeToString()
