@@ -19,7 +19,7 @@ try_end() { # RESOLUTION PYTHON: fails with the first command that does
   rm -rf "$end"
   uv venv --quiet --python "$2" "$end/venv"
   export PATH="$end/venv/bin:$PATH" VIRTUAL_ENV=$end/venv XDG_CACHE_HOME=$end/cache
-  uv pip install --quiet --resolution "$1" -r pyproject.toml --extra test
+  uv pip install --quiet --resolution "$1" -e '.[test]'
   uv pip freeze >"$end/versions.txt"
 
   train=(python -m wdsr_jax.main --config=configs/quickstart.py "--workdir=$end/run" --config.model.filters=4
