@@ -77,23 +77,25 @@ def space_scores(
         `psnr_sample` as the mean over them, and `psnr_best` of the best. NaN where the image is too small.
     """
 
-    def score(sr: np.ndarray) -> float:
-        try:
-            return psnr(sr, hr, scale=scale, protocol="y")
-        except TooSmallError:
-            return np.nan
-
     downscaled = [imresize(sample, Fraction(1, scale)) for sample in samples]
     errors = [np.square(small.astype(np.float64) - lr).mean() for small in downscaled]
     mean = np.mean(np.stack(samples), axis=0, dtype=np.float64)
-    each = [score(sample) for sample in samples]
+    each = [_psnr_y(sample, hr, scale) for sample in samples]
     return {
         "lr_psnr": float(10 * np.log10(255**2 / max(max(errors), 1e-9))),
         "diversity": diversity(samples, hr, distance),
-        "psnr_mean": score(np.rint(mean).astype(np.uint8)),
+        "psnr_mean": _psnr_y(np.rint(mean).astype(np.uint8), hr, scale),
         "psnr_sample": float(np.mean(each)),
         "psnr_best": max(each),
     }
+
+
+def _psnr_y(sr: Image, hr: Image, scale: int) -> float:
+    """PSNR by protocol `y`; NaN where the image is too small."""
+    try:
+        return psnr(sr, hr, scale=scale, protocol="y")
+    except TooSmallError:
+        return np.nan
 
 
 def evaluate_space(
@@ -145,7 +147,7 @@ def evaluate_space(
                 progress.update()
             scores = space_scores(lr, hr, drawn, scale, distance)
             base = upscale(module, params, lr, tilings=plan_base)[: hr.shape[0], : hr.shape[1]]
-            scores["psnr_network"] = space_scores(lr, hr, [base], scale)["psnr_sample"]
+            scores["psnr_network"] = _psnr_y(base, hr, scale)
             images.append({"name": example.name, "model": scores})
     names = images[0]["model"]
     means = {name: float(np.nanmean([image["model"][name] for image in images])) for name in names}

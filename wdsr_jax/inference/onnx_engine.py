@@ -86,13 +86,18 @@ def apply_session(session: Any, images: Iterable[np.ndarray]) -> Iterator[Float3
 
 def _digest(module: nn.Module, params: Any) -> str:
     """Names what a graph is made of: a network, its parameters, and the code of both."""
-    folder = Path(models.__file__).parent
-    digest = hashlib.sha256(repr((type(module), module)).encode())
-    for path in [*sorted(folder.glob("*.py")), folder.parent / "inference/onnx_graph.py"]:
-        digest.update(path.read_bytes())
+    digest = hashlib.sha256(repr((type(module), module)).encode() + _sources())
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         digest.update(f"{path} {leaf.shape}".encode() + np.asarray(leaf).tobytes())
     return digest.hexdigest()
+
+
+@functools.cache  # a video asks for each frame
+def _sources() -> bytes:
+    """Of the code of networks and of the graph."""
+    folder = Path(models.__file__).parent
+    paths = [*sorted(folder.glob("*.py")), folder.parent / "inference/onnx_graph.py"]
+    return b"".join(path.read_bytes() for path in paths)
 
 
 def _start(module: nn.Module, params: Any, key: str) -> Any:

@@ -23,6 +23,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from wdsr_jax.errors import UserError
+from wdsr_jax.system.console import LARGEST_SEED
 
 if TYPE_CHECKING:
     import flax.linen as nn
@@ -95,7 +96,6 @@ KINDS = {
 }
 _LARGEST = 2**31 - 1  # of whole numbers: what a step counts up to
 _LARGEST_FIELD, _LARGEST_SCALE = 65536, 64  # of model
-_LARGEST_SEED = 2**63 - 1
 _LARGEST_BATCH = 1 << 36  # bytes of LR and HR patches
 _PACKAGE = Path(__file__).parents[1]
 # Above this package's `configs`: in a wheel the package has them, in the repository they lie beside it.
@@ -333,7 +333,7 @@ def check_values(config: ConfigDict) -> None:
             raise UserError(f"config.{key} must be {KINDS[kind]}, not {value!r}")
         numbers, most = (
             value if kind is tuple else [value],
-            _LARGEST_SEED if key == "train.seed" else _LARGEST,
+            LARGEST_SEED if key == "train.seed" else _LARGEST,
         )
         if kind in (int, tuple) and any(abs(number) > most for number in numbers):
             raise UserError(f"config.{key} must be at most {most}, not {value}")
