@@ -26,7 +26,7 @@ from wdsr_jax.inference.backprojection import project
 from wdsr_jax.inference.sampling import draw_sample, noise_of
 from wdsr_jax.inference.tiles import plan_tilings
 from wdsr_jax.models.flow import sampler_of
-from wdsr_jax.photo.samples import WHITE, Spread
+from wdsr_jax.photo.samples import deviation, spread_map
 from wdsr_jax.system.compilation import enable_compilation_cache
 from wdsr_jax.system.console import Progress, run_command
 from wdsr_jax.system.tables import markdown_table
@@ -117,14 +117,10 @@ def draw_sheet(module: Any, params: Any, temperature: float) -> None:
         hr = hr[:height, :width]
         lr = wdsr_jax.imresize(hr, Fraction(1, scale))
         part = tuple(slice(start, start + SIDE) for start in corner)
-        spread, samples = Spread(), []
-        for number in range(6):
-            samples.append(draw_sample(module, params, lr, noise_of(0, number, temperature)))
-            spread.add(samples[-1])
-        white = np.minimum(255, spread.deviation() * (255 / WHITE)).astype(np.uint8)
+        samples = [draw_sample(module, params, lr, noise_of(0, number, temperature)) for number in range(6)]
         panels = {"LR": nearest(lr, scale), "without noise": wdsr_jax.upscale(module, params, lr)}
         panels |= {f"sample {i + 1}": samples[i] for i in range(3)}
-        panels |= {"where six differ": np.repeat(white[..., None], 3, axis=2), "original": hr}
+        panels |= {"where six differ": spread_map(deviation(samples)), "original": hr}
         rows.append(side_by_side([(label, image[part]) for label, image in panels.items()], width=1900))
     write_image(DOCS / "space_sheet.png", np.concatenate(rows))
 

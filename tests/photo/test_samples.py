@@ -14,7 +14,7 @@ from wdsr_jax.errors import UserError
 from wdsr_jax.image.files import read_image
 from wdsr_jax.image.resize import imresize
 from wdsr_jax.models import create_model
-from wdsr_jax.photo.samples import WHITE, Spread
+from wdsr_jax.photo.samples import WHITE, deviation
 from wdsr_jax.weights.store import save_weights
 
 
@@ -32,10 +32,7 @@ def space(tmp_path_factory):
 
 def test_deviation_is_that_of_numpy():
     images = np.random.default_rng(0).integers(0, 256, (5, 7, 9, 3), np.uint8)
-    spread = Spread()
-    for image in images:
-        spread.add(image)
-    np.testing.assert_allclose(spread.deviation(), images.mean(axis=3).std(axis=0, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(deviation(images), images.mean(axis=3).std(axis=0, ddof=1), rtol=1e-4)
 
 
 def test_each_sample_downscales_to_the_photograph(upscale, space, caplog):

@@ -40,7 +40,7 @@ from wdsr_jax.photo.report import (
     report_plan,
     with_megapixels,
 )
-from wdsr_jax.photo.samples import SAMPLE_FILES, sample_files, without_empty
+from wdsr_jax.photo.samples import SAMPLE_FILES, without_empty, write_sample_files
 from wdsr_jax.photo.sizes import target_size
 from wdsr_jax.photo.upscaling import bytes_needed, upscale_photo
 from wdsr_jax.system.compilation import enable_compilation_cache
@@ -181,17 +181,16 @@ def _draw_samples(
             add_to_record(path, job.entry)
         return lost
 
-    folder = job.target.parent
-    with (
-        without_empty(folder),
-        sample_files(folder, job.source.name, _rgb_of_8_bits(photo.pixels), _profile(photo)) as add,
-    ):
+    folder, shown = job.target.parent, {}
+    with without_empty(folder):
         for number in range(2, args.samples + 1):
             sample = draw(number)
-            add(number, _rgb_of_8_bits(sample.pixels))
+            shown[number] = _rgb_of_8_bits(sample.pixels)
             write(number, sample)
         first = draw(1)  # written last, for it says that all are there
-        add(1, _rgb_of_8_bits(first.pixels))
+        shown[1] = _rgb_of_8_bits(first.pixels)
+        lr = _rgb_of_8_bits(photo.pixels)
+        write_sample_files(folder, job.source.name, lr, shown, _profile(photo))
     for name in SAMPLE_FILES:
         add_to_record(folder / name, job.entry)
     return (*photo.lost, *write(1, first))

@@ -1,6 +1,6 @@
 """What shows the samples of a photograph beside each other: a page, and a map of where they differ."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,28 +16,20 @@ SAMPLE_FILES = (_MAP, _PAGE)
 WHITE = 10  # levels of 8 bits: the standard deviation that is white in the map
 
 
-class Spread:
-    """Mean and standard deviation of images that come one after the other (Welford's method).
+def deviation(images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[np.ndarray, "h w"]:
+    """The standard deviation at each pixel of the mean of R, G and B, in levels of 8 bits; 0 for one image.
 
-    Of the mean of R, G and B, so that the memory is that of two images of one channel.
+    One image at a time is made float, since they may be large.
     """
+    mean = sum(image.mean(axis=2, dtype=np.float32) for image in images) / len(images)
+    squares = sum(np.square(image.mean(axis=2, dtype=np.float32) - mean) for image in images)
+    return np.sqrt(squares / max(1, len(images) - 1))
 
-    def __init__(self) -> None:
-        self._count = 0
 
-    def add(self, image: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Takes in one more image, of the same size as the others."""
-        grey = image.mean(axis=2, dtype=np.float32)
-        if not self._count:
-            self._mean, self._squares = np.zeros_like(grey), np.zeros_like(grey)
-        self._count += 1
-        change = grey - self._mean
-        self._mean += change / self._count
-        self._squares += change * (grey - self._mean)
-
-    def deviation(self) -> Float[np.ndarray, "h w"]:
-        """The standard deviation of each pixel in levels of 8 bits, of those images; 0 for one."""
-        return np.sqrt(self._squares / max(1, self._count - 1))
+def spread_map(spread: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """A deviation as a grey picture, in which `WHITE` levels and more are white."""
+    white = np.minimum(255, np.rint(spread * (255 / WHITE))).astype(np.uint8)
+    return np.repeat(white[..., None], 3, axis=2)
 
 
 @contextmanager
@@ -51,39 +43,32 @@ def without_empty(folder: Path) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def sample_files(
-    folder: Path, name: str, lr: UInt8[np.ndarray, "h w 3"], icc_profile: bytes | None
-) -> Iterator[Callable[[int, UInt8[np.ndarray, "H W 3"]], None]]:
-    """Writes `spread.png` and `compare.html` when the samples have been given.
+def write_sample_files(
+    folder: Path,
+    name: str,
+    lr: UInt8[np.ndarray, "h w 3"],
+    samples: Mapping[int, UInt8[np.ndarray, "H W 3"]],
+    icc_profile: bytes | None,
+) -> None:
+    """Writes `spread.png` and `compare.html`.
 
     Args:
         folder: where they go.
         name: of the photograph, for the page.
         lr: the photograph.
+        samples: by their numbers.
         icc_profile: of its colours; None for sRGB.
-
-    Yields:
-        The function that takes the number of a sample, from 1, and the sample.
 
     Raises:
         UserError: a file cannot be written.
     """
-    spread, shown = Spread(), {}
-
-    def add(number: int, sample: np.ndarray) -> None:
-        spread.add(sample)
-        shown[str(number)] = sample
-
-    yield add
-    deviation = spread.deviation()
-    mean, most = float(deviation.mean()), float(np.percentile(deviation, 99))
+    spread = deviation([*samples.values()])
+    mean, most = float(spread.mean()), float(np.percentile(spread, 99))
     logging.info(
         "%s: the samples differ by %.1f levels, by %.1f or more in 1%% of the pixels", name, mean, most
     )
-    white = np.minimum(255, np.rint(deviation * (255 / WHITE))).astype(np.uint8)
-    grey = np.repeat(white[..., None], 3, axis=2)
+    grey = spread_map(spread)
     write_image(folder / _MAP, grey)
     with comparison_page(folder / _PAGE) as compare:
-        samples = {number: shown[number] for number in sorted(shown, key=int)}
-        compare(name, lr, {**samples, "where they differ": grey}, icc_profile)
+        shown = {str(number): samples[number] for number in sorted(samples)}
+        compare(name, lr, {**shown, "where they differ": grey}, icc_profile)
