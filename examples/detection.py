@@ -221,7 +221,7 @@ def pictures_of(lr: np.ndarray, scale: int) -> dict[str, np.ndarray]:
     size = (lr.shape[0] * scale, lr.shape[1] * scale)
     pictures = {BICUBIC: wdsr_jax.imresize(lr, scale)}
     for name, family in ((WDSR, "clean"), (PHOTO, "photo")):
-        pictures[name] = upscale_photo(Photo(lr), *choose_network(family, scale), size)[0].pixels
+        pictures[name] = upscale_photo(Photo(lr), choose_network(family, scale), size)[0].pixels
     return pictures
 
 

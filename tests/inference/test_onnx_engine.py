@@ -6,22 +6,24 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.weights.networks import network, noise
 from wdsr_jax.errors import UserError
 from wdsr_jax.inference import onnx_engine
-from wdsr_jax.inference.onnx_engine import apply_session, find_session
+from wdsr_jax.inference.onnx_engine import apply_session, even_tiles, find_session
 from wdsr_jax.inference.tiles import upscale
+from wdsr_jax.inference.windows import MAX_PIXELS, pixels_computed
 from wdsr_jax.models.flow import sampler_of
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch, tmp_path):
-    """No sessions, and an empty cache folder."""
+def fresh(monkeypatch):
+    """No sessions."""
     monkeypatch.setattr(onnx_engine, "_sessions", {})
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 @pytest.fixture
@@ -43,33 +45,6 @@ def test_images_are_those_of_xla(runtime, name, options):
         assert sum(done) == size[0] * size[1]
 
 
-def test_a_second_process_takes_the_graph_from_disk(runtime, monkeypatch, tmp_path):
-    module, params = network(name="wdsr_a", scale=2)
-    lr = noise(9, 8, 3)
-    first = upscale(module, params, lr, engine="onnx")
-    (kept,) = (tmp_path / "wdsr_jax/onnx").iterdir()
-    monkeypatch.setattr(onnx_engine, "_sessions", {})
-    monkeypatch.setitem(sys.modules, "wdsr_jax.inference.onnx_graph", None)
-    np.testing.assert_array_equal(upscale(module, params, lr, engine="onnx"), first)
-
-    others = jax.tree.map(lambda leaf: leaf + 0.1, params)  # which are not in the cache
-    with pytest.raises(UserError, match=r"^engine onnx needs pip install 'wdsr_jax\[onnx\]'"):
-        upscale(module, others, lr, engine="onnx")
-    assert [*kept.parent.iterdir()] == [kept]
-
-
-def test_a_damaged_graph_is_made_anew(runtime, tmp_path):
-    module, params = network(name="wdsr_a", scale=2)
-    before = upscale(module, params, noise(9, 8, 3), engine="onnx")
-    (kept,) = (tmp_path / "wdsr_jax/onnx").iterdir()
-    whole = kept.read_bytes()
-    for damaged in (whole[:-100], b"nothing"):
-        kept.write_bytes(damaged)
-        onnx_engine._sessions.clear()
-        np.testing.assert_array_equal(upscale(module, params, noise(9, 8, 3), engine="onnx"), before)
-        assert kept.read_bytes() == whole
-
-
 def test_a_network_from_outside_is_left_to_xla(runtime):
     class Outside(nn.Module):
         scale: int = 1
@@ -84,12 +59,6 @@ def test_a_network_from_outside_is_left_to_xla(runtime):
     with pytest.raises(UserError, match=r"\(it is from outside wdsr_jax\)$"):
         find_session(module, params, "onnx")
     assert find_session(module, params, None) is None
-
-
-def test_without_a_cache_folder(runtime, monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert find_session(*network(name="edsr", scale=2), "onnx")
 
 
 def test_by_default_it_is_taken_on_cpus_where_it_is_installed(runtime, monkeypatch):
@@ -149,3 +118,11 @@ def test_a_caller_that_stops_early_waits_for_nothing_more(runtime):
     outputs.close()
     assert len(drawn) == 2
     assert list(apply_session(find_session(module, params, "onnx"), [])) == []
+
+
+@given(height=st.integers(1, 3000), width=st.integers(1, 3000))
+def test_tiles_of_onnx_runtime_compute_little_twice(height, width):
+    shape = even_tiles((height, width), 34)
+    assert 1 <= shape[0] <= height and 1 <= shape[1] <= width
+    assert shape[0] * shape[1] <= MAX_PIXELS
+    assert pixels_computed(shape, np.asarray([(height, width)]), 34).item() <= 1.3 * height * width

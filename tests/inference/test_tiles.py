@@ -63,17 +63,6 @@ def test_the_radius_is_how_far_an_output_pixel_sees(name, scale):
     np.testing.assert_array_equal(seen, reach[:, None] & reach[None, :])
 
 
-@given(length=st.integers(1, 300), radius=st.integers(0, 30), extra=st.integers(1, 100))
-def test_windows_cover_an_axis_once_and_keep_their_distance(length, radius, extra):
-    side = 2 * radius + extra
-    windows = tiles._windows(length, side, radius)
-    assert [i for _, keep in windows for i in keep] == list(range(length))
-    for window, keep in windows:
-        assert len(window) == min(side, length)
-        assert window.start == 0 or window.start + radius <= keep.start
-        assert window.stop == length or keep.stop <= window.stop - radius
-
-
 @pytest.mark.parametrize("size", [(7, 12), (19, 23)])
 def test_self_ensemble_is_the_mean_over_the_symmetries_of_the_whole_image(size):
     module = model("wdsr_a")
@@ -117,14 +106,6 @@ def test_of_the_tiles_with_room_that_with_the_fewest_pixels_is_chosen():
     assert tile(4000, 6000, 1) == (96, 96)  # the smallest that is larger than its margins
 
 
-@given(height=st.integers(1, 3000), width=st.integers(1, 3000))
-def test_tiles_of_onnx_runtime_compute_little_twice(height, width):
-    shape = tiles._even_tiles((height, width), 34, None)
-    assert 1 <= shape[0] <= height and 1 <= shape[1] <= width
-    assert shape[0] * shape[1] <= tiles._MAX_PIXELS
-    assert tiles._work(shape, np.asarray([(height, width)]), 34).item() <= 1.3 * height * width
-
-
 def test_an_accelerator_gets_as_many_tiles_at_once_as_there_is_room_for(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     devices = jax.local_device_count()
@@ -144,11 +125,11 @@ def test_tiles_take_no_more_than_their_share_of_the_memory(monkeypatch):
         return tiles._tiles_that_fit(module, params, (512, 512), tile, square=True)
 
     assert fitting(1 << 40).shape == (512, 512)
-    memory = needed((512, 512)) / tiles._MEMORY_SHARE
+    memory = needed((512, 512)) / tiles.MEMORY_SHARE
     assert fitting(1.01 * memory) == ((512, 512), 2, True)
     less = fitting(0.99 * memory)
     assert less == ((192, 192), 2, True)  # 9 of which have fewer pixels than 4 of (384, 384)
-    assert needed(less.shape) <= 0.99 * tiles._MEMORY_SHARE * memory
+    assert needed(less.shape) <= 0.99 * tiles.MEMORY_SHARE * memory
     assert fitting(1).shape == (32, 32)  # the smallest that is larger than its margins
     assert fitting(1, tile=100).shape == (100, 100)  # who asks for a size gets it
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.numpy_wdsr import random_params
 from wdsr_jax.models import create_model
-from wdsr_jax.photo import batch, command
+from wdsr_jax.photo import command, network
 from wdsr_jax.weights.store import save_weights
 
 MODEL = dict(name="wdsr_a", scale=2, filters=4, blocks=1, expansion=2)
@@ -24,7 +24,7 @@ def weights(tmp_path_factory):
 def upscale(tmp_path, monkeypatch, weights, caplog):
     """Runs the command in `tmp_path` with a tiny x2 network; gives its exit code and what it logged."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(batch, "enable_compilation_cache", lambda: None)
+    monkeypatch.setattr(network, "enable_compilation_cache", lambda: None)
 
     def run(*arguments, model=weights, scale="--scale=2"):
         caplog.clear()

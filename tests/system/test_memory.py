@@ -16,4 +16,3 @@ def test_a_containers_limit_counts(tmp_path, monkeypatch, limit, used, expected)
     (tmp_path / "memory.max").write_text(limit + "\n")
     (tmp_path / "memory.current").write_text(used + "\n")
     assert memory.host_memory() == expected
-    assert memory.device_memory() == expected // 2  # two CPU devices share the host's

@@ -1,69 +1,190 @@
-"""Networks in ONNX Runtime, whose convolutions are faster than XLA's on CPUs, without compilation."""
+"""Networks in ONNX Runtime, whose convolutions are faster than XLA's on CPUs, without compilation.
 
-import functools
+A graph needs neither JAX nor `onnx` to be computed: they are imported where one is made.
+"""
+
 import hashlib
-from collections.abc import Iterable, Iterator
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
-import jax
 import numpy as np
-from jaxtyping import Float32
 
-from wdsr_jax import models
 from wdsr_jax.errors import UserError
-from wdsr_jax.inference.network import inference_function
-from wdsr_jax.models.flow import FlowSampler
-from wdsr_jax.system.files import default_cache_dir, read_regular, write_whole
+from wdsr_jax.inference.windows import (
+    MAX_PIXELS,
+    MEMORY_SHARE,
+    check_image,
+    check_tile,
+    pixels_computed,
+    upscale_in_windows,
+)
+from wdsr_jax.system.devices import on_cpu
+from wdsr_jax.system.memory import host_memory
 from wdsr_jax.system.pool import PROCESSORS
 
 ENGINES = ("xla", "onnx")
 _MOST_SESSIONS = 8  # in memory
+# What ONNX Runtime takes for a LR pixel, at most: WDSR a third of it.
+_BYTES_A_PIXEL = 1 << 13
 _sessions: dict[str, Any] = {}  # by `_digest`: an InferenceSession, or the UserError that there is none
 
 
-def find_session(module: nn.Module, params: Any, engine: str | None) -> Any:
-    """What computes a network in place of XLA.
+def has_session(engine: str | None) -> bool:
+    """Whether ONNX Runtime is to compute: where it is asked for, and by default on CPUs if it is installed.
 
-    Its graph is kept in memory and on disk: a second process neither traces the network nor imports `onnx`.
+    Args:
+        engine: of `ENGINES`, or None for the default.
+
+    Raises:
+        UserError: it is asked for and not installed.
+        ValueError: there is no such engine.
+    """
+    if engine not in (None, *ENGINES):
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+    if engine == "xla" or (engine is None and not on_cpu()):
+        return False
+    try:
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        if engine:
+            raise UserError(_missing(error)) from None
+        return False
+    return True
+
+
+def _missing(error: ImportError) -> str:
+    return f"engine onnx needs pip install 'wdsr_jax[onnx]' ({error})"
+
+
+def find_session(module: Any, params: Any, engine: str | None) -> Any:
+    """What computes a network in place of XLA; it is kept in memory.
 
     Args:
         module: a network from `create_model` or `load_pretrained`.
         params: its parameters.
-        engine: of `ENGINES`; None for ONNX Runtime on CPUs where it is installed and can, else XLA.
+        engine: see `has_session`.
 
     Returns:
-        An `onnxruntime.InferenceSession`; None for XLA.
+        An `onnxruntime.InferenceSession`; None for XLA, which is the default for what ONNX cannot express.
 
     Raises:
         UserError: ONNX Runtime is asked for and not installed, or cannot compute the network.
         ValueError: there is no such engine.
     """
-    if engine not in (None, *ENGINES):
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
-    if engine == "xla" or (engine is None and jax.default_backend() != "cpu"):
+    if not has_session(engine):
         return None
     key = _digest(module, params)
     if key not in _sessions:
         if len(_sessions) >= _MOST_SESSIONS:
             _sessions.clear()
         try:
-            _sessions[key] = _start(module, params, key)
-        except ImportError as error:
-            _sessions[key] = UserError(f"engine onnx needs pip install 'wdsr_jax[onnx]' ({error})")
+            _sessions[key] = start_session(network_graph(module, params))
         except UserError as error:
-            reason = str(error).partition(";")[0]  # behind it is advice on exporting
-            _sessions[key] = UserError(f"engine onnx cannot compute this network, engine xla can ({reason})")
+            _sessions[key] = error
     session = _sessions[key]
     if isinstance(session, UserError) and engine:
         raise session
     return None if isinstance(session, UserError) else session
 
 
-def apply_session(session: Any, images: Iterable[np.ndarray]) -> Iterator[Float32[np.ndarray, "H W 3"]]:
+def _digest(module: Any, params: Any) -> str:
+    """Names a network and its parameters."""
+    import jax
+
+    digest = hashlib.sha256(repr((type(module), module)).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        digest.update(f"{path} {leaf.shape}".encode() + np.asarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def network_graph(module: Any, params: Any) -> bytes:
+    """A network as an ONNX model, which says its scale and radius.
+
+    Args:
+        module: a network from `create_model` or `load_pretrained`.
+        params: its parameters.
+
+    Raises:
+        UserError: it is from outside, takes means over the whole image, draws samples, or does what has no
+            translation; or `onnx` is not installed.
+    """
+    try:
+        return _graph(module, params)
+    except ImportError as error:
+        raise UserError(_missing(error)) from None
+    except UserError as error:
+        reason = str(error).partition(";")[0]  # behind it is advice on exporting
+        raise UserError(f"engine onnx cannot compute this network, engine xla can ({reason})") from None
+
+
+def _graph(module: Any, params: Any) -> bytes:
+    from wdsr_jax.inference.network import inference_function
+    from wdsr_jax.models.flow import FlowSampler
+
+    if not type(module).__module__.startswith("wdsr_jax."):
+        raise UserError("it is from outside wdsr_jax")
+    if module.radius is None or isinstance(module, FlowSampler):
+        raise UserError("it takes means over the whole image, or draws samples")
+    from wdsr_jax.inference.onnx_graph import onnx_model
+
+    about = {"scale": str(module.scale), "radius": str(module.radius)}
+    return onnx_model(inference_function(module, params), "network", about).SerializeToString()
+
+
+def start_session(graph: bytes) -> Any:
+    """An `onnxruntime.InferenceSession` on all processors that this process may use."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = PROCESSORS, 3  # errors alone
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def scale_and_radius(session: Any) -> tuple[int, int]:
+    """Of the network of a session, as `network_graph` has written them."""
+    about = session.get_modelmeta().custom_metadata_map
+    return int(about["scale"]), int(about["radius"])
+
+
+def upscale_by_session(
+    session: Any,
+    image: np.ndarray,
+    *,
+    tile: int | None = None,
+    ensemble: bool = False,
+    on_pixels: Callable[[int], object] | None = None,
+) -> np.ndarray:
+    """`tiles.upscale` by ONNX Runtime, with the same arguments and results.
+
+    Args:
+        session: of a `network_graph`.
+        image: see `tiles.upscale`, as all others.
+        tile: side of the tiles.
+        ensemble: whether to average over the symmetries.
+        on_pixels: is told what is done.
+
+    Raises:
+        ValueError: another shape or type of image, floats far outside [0, 1], a tile that is too small.
+    """
+    image = check_image(image)
+    height, width, _ = image.shape
+    scale, radius = scale_and_radius(session)
+    check_tile(radius, (height, width), tile)
+    return upscale_in_windows(
+        lambda windows: apply_session(session, windows),
+        image,
+        (tile, tile) if tile else even_tiles((height, width), radius),
+        scale=scale,
+        radius=radius,
+        ensemble=ensemble,
+        on_pixels=on_pixels,
+    )
+
+
+def apply_session(session: Any, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """SR of each LR, float32 (h, w, 3) of any sizes, one ahead: computed while the one before is used."""
     import onnxruntime
 
@@ -84,44 +205,16 @@ def apply_session(session: Any, images: Iterable[np.ndarray]) -> Iterator[Float3
             options.terminate = True  # what runs or waits, where the caller has stopped early
 
 
-def _digest(module: nn.Module, params: Any) -> str:
-    """Names what a graph is made of: a network, its parameters, and the code of both."""
-    digest = hashlib.sha256(repr((type(module), module)).encode() + _sources())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        digest.update(f"{path} {leaf.shape}".encode() + np.asarray(leaf).tobytes())
-    return digest.hexdigest()
+def even_tiles(size: tuple[int, int], radius: int) -> tuple[int, int]:
+    """Height and width of the tiles of an image of `size`: any, so that few pixels are computed twice."""
+    room = min(MAX_PIXELS, int(MEMORY_SHARE * host_memory() / _BYTES_A_PIXEL))
+    least = 4 * radius + 1  # half of it is kept
 
+    def sides(length: int) -> set[int]:
+        """Of 1, 2 and more windows that share the axis evenly."""
+        even = (math.ceil((length - 2 * radius) / n) + 2 * radius for n in range(1, length // least + 2))
+        return {max(side, min(least, length)) for side in even}
 
-@functools.cache  # a video asks for each frame
-def _sources() -> bytes:
-    """Of the code of networks and of the graph."""
-    folder = Path(models.__file__).parent
-    paths = [*sorted(folder.glob("*.py")), folder.parent / "inference/onnx_graph.py"]
-    return b"".join(path.read_bytes() for path in paths)
-
-
-def _start(module: nn.Module, params: Any, key: str) -> Any:
-    import onnxruntime
-
-    if not type(module).__module__.startswith("wdsr_jax."):
-        raise UserError("it is from outside wdsr_jax")
-    if module.radius is None or isinstance(module, FlowSampler):
-        raise UserError("it takes means over the whole image, or draws samples")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = PROCESSORS, 3  # errors alone
-    provider = ["CPUExecutionProvider"]
-    start = functools.partial(onnxruntime.InferenceSession, sess_options=options, providers=provider)
-    with suppress(Exception):  # nothing is kept, there is no home, or what is kept is damaged
-        return start(read_regular(default_cache_dir() / "onnx" / key))
-    return start(_graph(module, params, key))
-
-
-def _graph(module: nn.Module, params: Any, key: str) -> bytes:
-    """The network as ONNX, which is kept for the next process."""
-    from wdsr_jax.inference.onnx_graph import onnx_model
-
-    data = onnx_model(inference_function(module, params), "network", {}).SerializeToString()
-    with suppress(OSError, RuntimeError, UserError):
-        (default_cache_dir() / "onnx").mkdir(parents=True, exist_ok=True)
-        write_whole(default_cache_dir() / "onnx" / key, data)
-    return data
+    shapes = sorted(itertools.product(sides(size[0]), sides(size[1])), key=math.prod)
+    fitting = [shape for shape in shapes if math.prod(shape) <= room] or shapes[:1]
+    return min(fitting, key=lambda shape: pixels_computed(shape, np.asarray([size]), radius).item())

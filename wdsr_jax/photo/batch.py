@@ -7,23 +7,18 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 from absl import logging
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.image.pixels import to_float, to_uint8
-from wdsr_jax.inference.network import Noise
-from wdsr_jax.inference.sampling import noise_of
-from wdsr_jax.inference.tiles import Tiling, plan_tilings
-from wdsr_jax.models.flow import FlowSampler, FlowWDSR, sampler_of
 from wdsr_jax.photo.choice import Choice, choose_model, choose_video_model
 from wdsr_jax.photo.compare import comparison_page
 from wdsr_jax.photo.formats import OUTPUT_FORMATS, check_size, format_of
 from wdsr_jax.photo.jobs import Job, Plan
-from wdsr_jax.photo.network import choose_network, load_network
+from wdsr_jax.photo.network import Network, choose_network, load_network
 from wdsr_jax.photo.photos import Photo, encode_photo, read_photo, write_photo
 from wdsr_jax.photo.record import add_to_record
 from wdsr_jax.photo.report import (
@@ -40,16 +35,21 @@ from wdsr_jax.photo.report import (
     report_plan,
     with_megapixels,
 )
-from wdsr_jax.photo.samples import SAMPLE_FILES, without_empty, write_sample_files
 from wdsr_jax.photo.sizes import target_size
 from wdsr_jax.photo.upscaling import bytes_needed, upscale_photo
-from wdsr_jax.system.compilation import enable_compilation_cache
 from wdsr_jax.system.console import Progress
+from wdsr_jax.system.devices import on_cpu
 from wdsr_jax.system.files import path_errors
 from wdsr_jax.system.memory import host_memory
 from wdsr_jax.video.formats import is_video
-from wdsr_jax.video.transcode import upscale_video
 from wdsr_jax.weights.files import FAMILIES, pretrained_for
+
+# What not every command needs (JAX, PyAV) is imported where it is used: that takes up to half a second.
+if TYPE_CHECKING:
+    from wdsr_jax.inference.network import Noise
+    from wdsr_jax.inference.tiles import Tiling
+
+Tilings = Callable[[Network | None], "list[Tiling] | None"]  # the shapes of tiles that a network may use
 
 
 def upscale_files(plan: Plan, args: argparse.Namespace) -> int:
@@ -65,9 +65,8 @@ def upscale_files(plan: Plan, args: argparse.Namespace) -> int:
     Raises:
         UserError: the model or the page cannot be used, or the only file fails.
     """
-    enable_compilation_cache()
-    if args.model and args.model not in FAMILIES:
-        load_network(args.model, args.perceptual)  # a mistake in it is named once, not for each file
+    if args.model and args.model not in FAMILIES:  # a mistake in it is named once, not for each file
+        load_network(args.model, args.perceptual, args.engine, samples=bool(args.samples))
     jobs = with_megapixels(plan.jobs)
     failed, lost = [source for source, _ in plan.failures], Lost()
     choices: Choices = {}
@@ -122,7 +121,6 @@ def upscale_stream(args: argparse.Namespace) -> None:
     Raises:
         UserError: it cannot be read, upscaled or written.
     """
-    enable_compilation_cache()
     (source,) = args.inputs
     to_stdout = args.out == "-"
     target = "stdout" + OUTPUT_FORMATS[args.format or "png"] if to_stdout else args.out
@@ -144,7 +142,7 @@ def upscale_stream(args: argparse.Namespace) -> None:
 def _upscale_photo(
     job: Job,
     args: argparse.Namespace,
-    tilings: Callable[[Any], list[Tiling] | None],
+    tilings: Tilings,
     on_pixels: OnPixels,
     on_choice: OnChoice,
     compare: Callable[..., None] | None,
@@ -161,10 +159,13 @@ def _upscale_photo(
 def _draw_samples(
     job: Job,
     args: argparse.Namespace,
-    tilings: Callable[[Any], list[Tiling] | None],
+    tilings: Tilings,
     on_pixels: OnPixels,
 ) -> tuple[str, ...]:
     """Writes the samples of a photograph into their folder, the page and the map; number 1 last."""
+    from wdsr_jax.inference.sampling import noise_of
+    from wdsr_jax.photo.samples import SAMPLE_FILES, without_empty, write_sample_files
+
     if is_video(job.source):
         raise UserError(f"{job.source}: --samples is for photographs, not for videos")
     photo = read_photo(job.source)
@@ -211,13 +212,15 @@ def _rgb_of_8_bits(pixels: np.ndarray) -> np.ndarray:
 
 
 def _upscale_video(job: Job, args: argparse.Namespace, on_choice: OnChoice) -> tuple[str, ...]:
+    from wdsr_jax.video.transcode import upscale_video
+
     chosen: Choice | None = None
 
     def upscale_frame(frame: np.ndarray) -> np.ndarray:
         nonlocal chosen
         if chosen is None:  # by the first frame, for all
             factor = _factor(frame.shape[:2], args)
-            chosen = choose_video_model(args.model, factor, on_cpu=jax.default_backend() == "cpu")
+            chosen = choose_video_model(args.model, factor, on_cpu=on_cpu())
             on_choice(job.source, chosen, factor)
         named = argparse.Namespace(**vars(args) | {"model": chosen.model or "clean"})
         return upscale_by_arguments(Photo(frame), job, named).pixels
@@ -230,9 +233,9 @@ def upscale_by_arguments(
     job: Job,
     args: argparse.Namespace,
     on_pixels: OnPixels = lambda count: None,
-    tilings: Callable[[Any], list[Tiling] | None] = lambda module: None,
+    tilings: Tilings = lambda network: None,
     on_choice: OnChoice = log_choice,
-    noise: Noise | None = None,
+    noise: "Noise | None" = None,
 ) -> Photo:
     """One photograph, or one frame of a video, by the arguments of the command.
 
@@ -241,7 +244,7 @@ def upscale_by_arguments(
         job: its `source` is for messages; the ending of its `target` names the format.
         args: see `command.parse_arguments`.
         on_pixels: is called with the count of LR pixels done since the last call.
-        tilings: the tilings that a network may use; None where it chooses them by itself.
+        tilings: see `Tilings`; None where the network chooses them by itself.
         on_choice: is called with the network that is taken, and why.
         noise: of a sample; None for the network's one result.
 
@@ -253,15 +256,14 @@ def upscale_by_arguments(
     factor = _factor((height, width), args)
     choice = choose_model(args.model, photo, factor)
     on_choice(job.source, choice, factor)
-    module, params = choose_network(choice.model, factor, args.perceptual)
-    if noise:
-        module = _sampler(module, choice)
-    scale: int = module.scale if module else 1
-    _check_options(job, args, module, (height * scale, width * scale), size)
+    samples = noise is not None
+    network = choose_network(choice.model, factor, args.perceptual, args.engine, samples=samples)
+    scale = network.scale if network else 1
+    _check_options(job, args, network, (height * scale, width * scale), size)
     output_format = "" if is_video(job.source) else format_of(job.target)
     if output_format:
         check_size(job.source, output_format, size[1], size[0])
-    consistent = args.consistent or noise is not None
+    consistent = args.consistent or samples
     needed = bytes_needed(photo, size, scale, consistent=consistent, output_format=output_format)
     needed += 3 * size[0] * size[1] * (args.samples or 0)  # which the page has at once
     if needed > (free := host_memory()):  # the system would kill the process
@@ -272,16 +274,14 @@ def upscale_by_arguments(
         )
     upscaled, residuals = upscale_photo(
         photo,
-        module,
-        params,
+        network,
         size,
         consistent=consistent,
         noise=noise,
         on_pixels=on_pixels,
         tile=args.tile,
-        tilings=tilings(module),
+        tilings=tilings(network),
         ensemble=args.ensemble,
-        engine=args.engine,
     )
     if residuals and args.consistent:
         (before, most_before), (after, most_after) = residuals
@@ -293,20 +293,10 @@ def upscale_by_arguments(
     return upscaled
 
 
-def _sampler(module: Any, choice: Choice) -> FlowSampler:
-    """What draws samples, of a network that has a space of them; else UserError."""
-    if not isinstance(module, FlowWDSR):
-        raise UserError(
-            f"--samples: {choice.model if module else 'no network'} gives one image alone; "
-            "a network of configs/space.py has many"
-        )
-    return sampler_of(module)
-
-
 def _check_options(
     job: Job,
     args: argparse.Namespace,
-    module: Any,
+    network: Network | None,
     network_size: tuple[int, int],
     size: tuple[int, int],
 ) -> None:
@@ -315,20 +305,19 @@ def _check_options(
     Args:
         job: for messages.
         args: of the command.
-        module: the network, a flax module; None to resample only.
+        network: None to resample only.
         network_size: (H, W) of the network's result.
         size: (H, W) of the result that is wanted.
     """
-    radius: int | None = module.radius if module else 0
-    scale: int = module.scale if module else 1
-    if module and args.tile and radius is None:
+    radius, scale = (network.radius, network.scale) if network else (0, 1)
+    if args.tile and radius is None:
         raise UserError(
             f"--tile={args.tile}: this network takes means over the whole image, so it cannot work in tiles"
         )
-    if module and args.tile and radius is not None and args.tile <= 2 * radius:
+    if network and args.tile and radius is not None and args.tile <= 2 * radius:
         raise UserError(f"--tile={args.tile}: must be more than {2 * radius} for this network")
     option = "--samples" if args.samples else "--consistent" if args.consistent else ""
-    if option and module and scale == 1:
+    if option and network and scale == 1:
         raise UserError(f"{job.source}: {option} at scale 1 would give the input back; leave it out")
     if option and size != network_size:
         raise UserError(f"{job.source}: {option} is for a scale that a network has, here {scale}")
@@ -347,37 +336,42 @@ def _factor(size: tuple[int, int], args: argparse.Namespace) -> float:
     return max(target[0] / size[0], target[1] / size[1])
 
 
-def _candidates(size: tuple[int, int], args: argparse.Namespace) -> list[Any]:
-    """The modules that an image of `size` may be upscaled by; None to resample only."""
+def _candidates(size: tuple[int, int], args: argparse.Namespace) -> list[Network | None]:
+    """The networks that an image of `size` may be upscaled by; None to resample only."""
     factor = _factor(size, args)
     has_choice = args.model is None and pretrained_for(factor, "photo")
     models = ("clean", "photo") if has_choice else (args.model,)
-    return [choose_network(model, factor, args.perceptual)[0] for model in models]
+    return [
+        choose_network(model, factor, args.perceptual, args.engine, samples=bool(args.samples))
+        for model in models
+    ]
 
 
-def _tilings(jobs: Iterable[Job], args: argparse.Namespace) -> Callable[[Any], list[Tiling] | None]:
+def _tilings(jobs: Iterable[Job], args: argparse.Namespace) -> Tilings:
     """A function from a network to the few shapes of tiles for all the photographs that it upscales.
 
-    A shape is a compilation, which costs as much as a small photograph. Networks that differ in their weights
-    alone share it, so each is planned for all photographs that it may be chosen for.
+    For XLA a shape is a compilation, which costs as much as a small photograph. Networks that differ in their
+    weights alone share it, so each is planned for all photographs that it may be chosen for.
     """
     known = [job.size for job in jobs if job.size]
-    if len(known) < 2:  # no need to load what a single photograph might be upscaled by
-        return lambda module: None
     sizes: dict[int, list[tuple[int, int]]] = {}
     planned: dict[int, list[Tiling] | None] = {}
 
-    def tilings(module: Any) -> list[Tiling] | None:
+    def tilings(network: Network | None) -> "list[Tiling] | None":
+        # No need to load what a single photograph might be upscaled by.
+        if len(known) < 2 or network is None or network.module is None:
+            return None
         if not sizes:
             for size in known:
                 for candidate in _candidates(size, args):
                     sizes.setdefault(id(candidate), []).append(size)
-        key = id(module)
+        key = id(network)
         if key not in planned:
-            if module is None or len(sizes.get(key, ())) < 2:
-                planned[key] = None
-            else:
-                planned[key] = plan_tilings(module, sizes[key], tile=args.tile, ensemble=args.ensemble)
+            from wdsr_jax.inference.tiles import plan_tilings
+
+            options = dict(tile=args.tile, ensemble=args.ensemble)
+            own = sizes.get(key, [])
+            planned[key] = plan_tilings(network.module, own, **options) if len(own) > 1 else None
         return planned[key]
 
     return tilings

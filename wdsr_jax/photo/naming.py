@@ -11,6 +11,7 @@ from wdsr_jax.photo.choice import choose_model, choose_video_model, network_name
 from wdsr_jax.photo.formats import OUTPUT_FORMATS
 from wdsr_jax.photo.photos import read_photo
 from wdsr_jax.photo.sizes import size_label, target_size
+from wdsr_jax.system.devices import on_cpu
 from wdsr_jax.video.formats import VIDEO_FORMATS, is_video
 from wdsr_jax.weights.files import FAMILIES, find_weights, pretrained_for
 
@@ -122,9 +123,7 @@ def _model_name(model: str | None, source: Path, factor: float) -> str:
 def _chosen(source: Path, factor: float) -> str | None:
     """The family that will be chosen for a file: it is read for that where it has to be."""
     if is_video(source):
-        import jax  # which --help can do without
-
-        return choose_video_model(None, factor, on_cpu=jax.default_backend() == "cpu").model
+        return choose_video_model(None, factor, on_cpu=on_cpu()).model
     if pretrained_for(factor, "photo") is None:
         return None
     try:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import logging
 
 from wdsr_jax.photo.choice import Choice, network_name
 from wdsr_jax.photo.jobs import Job, Plan, some_names
 from wdsr_jax.system.console import Progress
+from wdsr_jax.system.devices import on_cpu
 from wdsr_jax.video.formats import is_video
 from wdsr_jax.weights.files import FAMILIES
 
@@ -102,7 +102,7 @@ def _duration(seconds: float) -> str:
 
 def _faster(seconds: float) -> str:
     """What would be faster, where the work is long."""
-    if seconds < _LONG or jax.default_backend() != "cpu":
+    if seconds < _LONG or not on_cpu():
         return ""
     return "; a smaller network (--model=fast), smaller pictures or a GPU would be faster"
 

@@ -31,7 +31,6 @@ from wdsr_jax.photo.compare import read_page
 from wdsr_jax.photo.formats import OUTPUT_FORMATS, format_of
 from wdsr_jax.photo.network import load_network
 from wdsr_jax.photo.queue import VIEWS, Picture, Queue
-from wdsr_jax.system.compilation import enable_compilation_cache
 from wdsr_jax.system.files import path_errors
 from wdsr_jax.weights.files import FAMILIES, list_pretrained, pretrained_for
 
@@ -64,8 +63,9 @@ def serve(args: argparse.Namespace) -> None:
         UserError: the port is taken, or the model cannot be used.
     """
     if args.model and args.model not in FAMILIES:
-        load_network(args.model, args.perceptual)  # a mistake in it is named at once, not for each picture
-    enable_compilation_cache()
+        load_network(
+            args.model, args.perceptual, args.engine, samples=False
+        )  # a mistake in it is named at once, not for each picture
     with open_server(args) as server:
         print(f"open {server.address} in a browser on this machine; Ctrl-C ends the server", flush=True)
         server.serve_forever()

@@ -1,16 +1,17 @@
 """Upscaling a photograph as it is: grey, transparent, of 8 or 16 bits, and to any size."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import flax.linen as nn
 import numpy as np
 from PIL import Image
 
 from wdsr_jax.image.pixels import from_float, to_float
-from wdsr_jax.inference.network import Noise
-from wdsr_jax.inference.tiles import upscale
+from wdsr_jax.photo.network import Network
 from wdsr_jax.photo.photos import Photo
+
+if TYPE_CHECKING:
+    from wdsr_jax.inference.network import Noise
 
 # RMS and maximum, in levels of 8 bits, by which the bicubic downscale of the result misses the input.
 Residual = tuple[float, float]
@@ -41,12 +42,11 @@ def bytes_needed(
 
 def upscale_photo(
     photo: Photo,
-    module: nn.Module | None,
-    params: Any,
+    network: Network | None,
     size: tuple[int, int],
     *,
     consistent: bool = False,
-    noise: Noise | None = None,
+    noise: "Noise | None" = None,
     on_pixels: Callable[[float], Any] = lambda count: None,
     **options: Any,
 ) -> tuple[Photo, list[Residual]]:
@@ -59,34 +59,33 @@ def upscale_photo(
 
     Args:
         photo: of 8 or 16 bits, which the result has as well.
-        module: the network; None to resample only, for a size that is not larger.
-        params: its parameters.
+        network: None to resample only, for a size that is not larger.
         size: (H', W') of the result.
         consistent: whether to project the network's result onto the images whose bicubic downscale is the
             photograph (`backprojection.project`).
         noise: of a `FlowSampler`, for the colours; alpha is the sample without noise.
-        on_pixels: as for `upscale`.
-        **options: of `upscale`.
+        on_pixels: as for `tiles.upscale`.
+        **options: of `tiles.upscale`.
 
     Returns:
         The photograph upscaled, and with `consistent` the residual before and after, else an empty list.
     """
     residuals: list[Residual] = []
 
-    def network(image: np.ndarray, share: float, noise: Noise | None) -> np.ndarray:
+    def apply(image: np.ndarray, share: float, noise: "Noise | None") -> np.ndarray:
         """(H, W, 3) of any type by the network; `share` is this pass's part of the work."""
-        if module is None:
+        if network is None:
             return image
         lr = to_float(image) if consistent else image
 
         def count_pixels(count: int) -> None:
             on_pixels(count * share)
 
-        if min(image.shape[:2]) < _THIN and module.radius is not None:
-            sr = _upscale_thin(module, params, lr, noise=noise, **options)
+        if min(image.shape[:2]) < _THIN and network.radius is not None:
+            sr = _upscale_thin(network, lr, noise=noise, **options)
             count_pixels(image.shape[0] * image.shape[1])
         else:
-            sr = upscale(module, params, lr, noise=noise, on_pixels=count_pixels, **options)
+            sr = network.upscale(lr, noise=noise, on_pixels=count_pixels, **options)
         if not consistent:
             return sr
         from wdsr_jax.inference.backprojection import project, residual  # SciPy, which takes a second
@@ -101,14 +100,14 @@ def upscale_photo(
     grey = pixels.shape[2] == 1
     rgb = np.repeat(pixels, 3, axis=2) if grey else pixels  # (H, W, 3)
     if alpha is None or alpha.min() == np.iinfo(alpha.dtype).max:
-        upscaled = _resample(network(rgb, 1, noise), size)
+        upscaled = _resample(apply(rgb, 1, noise), size)
         if alpha is not None:
             alpha = np.full(size, np.iinfo(alpha.dtype).max, alpha.dtype)
     else:
         opacity = to_float(alpha)[..., None]  # (H, W, 1)
-        colours = _resample(network(to_float(rgb) * opacity, 0.5, noise), size)
+        colours = _resample(apply(to_float(rgb) * opacity, 0.5, noise), size)
         calm = noise and noise._replace(temperature=0.0)
-        opacity = _resample(network(np.repeat(opacity, 3, axis=2), 0.5, calm), size)
+        opacity = _resample(apply(np.repeat(opacity, 3, axis=2), 0.5, calm), size)
         opacity = opacity.mean(axis=2, keepdims=True)
         visible = opacity > 0.5 / np.iinfo(alpha.dtype).max
         colours = np.divide(colours, opacity, out=np.zeros_like(colours), where=visible)
@@ -118,12 +117,12 @@ def upscale_photo(
     return photo._replace(pixels=upscaled, alpha=alpha), residuals
 
 
-def _upscale_thin(module: nn.Module, params: Any, image: np.ndarray, **options: Any) -> np.ndarray:
-    """As `upscale`, the image mirrored at its edges first and the result cut back."""
+def _upscale_thin(network: Network, image: np.ndarray, **options: Any) -> np.ndarray:
+    """As `network.upscale`, the image mirrored at its edges first and the result cut back."""
     height, width, _ = image.shape
     mirrored = np.pad(image, ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), mode="symmetric")
-    start, scale = _MARGIN * module.scale, module.scale
-    sr = upscale(module, params, mirrored, **options)
+    start, scale = _MARGIN * network.scale, network.scale
+    sr = network.upscale(mirrored, **options)
     return np.ascontiguousarray(sr[start : start + height * scale, start : start + width * scale])
 
 

@@ -5,8 +5,6 @@ import os
 import platform
 from pathlib import Path
 
-import jax
-
 from wdsr_jax.system.files import default_cache_dir
 
 
@@ -16,6 +14,8 @@ def enable_compilation_cache() -> None:
     A folder that JAX_COMPILATION_CACHE_DIR names is used as it is; where no folder can be written, nothing is
     kept.
     """
+    import jax  # here, since it takes half a second and not everybody who may call this does
+
     if jax.config.values["jax_compilation_cache_dir"] is None:
         try:
             # JAX's key does not say for which processor it compiled, and homes are shared between machines.

@@ -1,8 +1,7 @@
-"""How much memory is available."""
+"""How much memory the host has left."""
 
 from pathlib import Path
 
-import jax
 import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")  # version 2, as a container sees its own
@@ -17,13 +16,3 @@ def host_memory() -> int:
     except (OSError, ValueError):  # no such file, or "max": no limit
         pass
     return free
-
-
-def device_memory() -> int:
-    """Bytes free on each of this host's devices, to share among what runs there at one time."""
-    devices = jax.local_devices()
-    if devices[0].platform == "cpu":
-        return host_memory() // len(devices)
-    stats = [device.memory_stats() or {} for device in devices]
-    # 8 GiB where a backend does not tell: the smallest memory of the accelerators in use.
-    return min(s.get("bytes_limit", 8 << 30) - s.get("bytes_in_use", 0) for s in stats)
