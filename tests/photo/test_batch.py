@@ -22,7 +22,9 @@ RNG = np.random.default_rng(0)
 def test_the_result_is_that_of_the_function(upscale, weights):
     image = photo_file("a.png", 9, 8)
     assert upscale("a.png", "--out=b.png") == (0, ["1 enlarged, into b.png"])
-    np.testing.assert_array_equal(read_image("b.png"), wdsr_jax.upscale(*load_pretrained(weights), image))
+    np.testing.assert_array_equal(
+        read_image("b.png"), wdsr_jax.upscale(*load_pretrained(weights), image, engine=None)
+    )
 
 
 def test_what_is_done_is_not_done_again(upscale):
@@ -121,7 +123,7 @@ def test_each_picture_of_a_folder_gets_the_network_that_suits_it(upscale, monkey
     assert 1 <= network._compile.cache_info().misses <= 3  # as with one network
     made = [f"{CLEAN}-{i}.png" for i in range(3)] + [f"{PHOTO}-{i}.jpg" for i in range(3)]
     assert files("big") == sorted(made)
-    expected = wdsr_jax.upscale(*load_pretrained(CLEAN), read_image("in/0.png"))
+    expected = wdsr_jax.upscale(*load_pretrained(CLEAN), read_image("in/0.png"), engine=None)
     np.testing.assert_array_equal(read_image(f"big/{CLEAN}-0.png"), expected)
     assert (
         "6 of 6 there already (--overwrite redoes them)"
@@ -137,7 +139,7 @@ def test_what_was_chosen_is_said_with_the_reason(upscale, monkeypatch, tmp_path)
     for word, name in (("clean", CLEAN), ("fast", FAST)):
         _, messages = upscale("a.jpg", "--overwrite", "--name=a-{model}", "--format=png", model=word)
         assert not any("so by" in message for message in messages)
-        expected = wdsr_jax.upscale(*load_pretrained(name), read_image("a.jpg"))
+        expected = wdsr_jax.upscale(*load_pretrained(name), read_image("a.jpg"), engine=None)
         np.testing.assert_array_equal(read_image(f"a-{name}.png"), expected)
 
 
@@ -146,7 +148,7 @@ def test_without_a_photo_network_nothing_is_said(upscale, monkeypatch, tmp_path)
     Image.fromarray(np.full((20, 20, 3), 90, np.uint8)).save("a.jpg", quality=50)
     _, messages = upscale("a.jpg", "--format=png", model=None)
     assert not any("so by" in message or "chosen" in message for message in messages)
-    expected = wdsr_jax.upscale(*load_pretrained(CLEAN), read_image("a.jpg"))
+    expected = wdsr_jax.upscale(*load_pretrained(CLEAN), read_image("a.jpg"), engine=None)
     np.testing.assert_array_equal(read_image("a_x2.png"), expected)
 
 

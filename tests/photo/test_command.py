@@ -84,7 +84,7 @@ def test_through_pipes(tmp_path, weights):
     assert (done.returncode, done.stderr) == (0, b"")
     (tmp_path / "b.png").write_bytes(done.stdout)
     np.testing.assert_array_equal(
-        read_image(tmp_path / "b.png"), wdsr_jax.upscale(*load_pretrained(weights), image)
+        read_image(tmp_path / "b.png"), wdsr_jax.upscale(*load_pretrained(weights), image, engine=None)
     )
 
 

@@ -102,7 +102,7 @@ def test_what_is_downloaded_is_what_the_function_gives(opened, tmp_path, weights
     assert answer.headers["Content-Disposition"] == "attachment; filename*=UTF-8''" + quote("my cat é_x2.png")
     assert answer.headers["Content-Type"] == "image/png"
     assert len(answer.body) == picture["bytes"]
-    expected = wdsr_jax.upscale(*load_pretrained(weights), pixels)
+    expected = wdsr_jax.upscale(*load_pretrained(weights), pixels, engine=None)
     np.testing.assert_array_equal(read_image(io.BytesIO(answer.body)), expected)
     for view, kind in (("thumbnail", "png"), ("nearest", "png"), ("bicubic", "avif"), ("after", "avif")):
         answer = client.ask(f"pictures/{sent['id']}/{view}")
@@ -156,7 +156,7 @@ def test_the_page_lets_each_photograph_choose(opened, monkeypatch, tmp_path):
             why, chosen = picture["choice"]
             assert re.fullmatch(r"noise of [\d.]+ levels", why) and chosen == PHOTO
         answer = client.ask(f"pictures/{sent['id']}/result")
-        expected = wdsr_jax.upscale(*load_pretrained(name), pixels)
+        expected = wdsr_jax.upscale(*load_pretrained(name), pixels, engine=None)
         np.testing.assert_array_equal(read_image(io.BytesIO(answer.body)), expected)
     assert serve.choices(parse_arguments(["--serve", "--model=fast"]))["models"]["2"][0] == FAST
 
@@ -174,7 +174,8 @@ def test_several_at_once(opened, tmp_path, weights):
         thread.start()
     for thread in threads:
         thread.join()
-    expected = [wdsr_jax.upscale(*load_pretrained(weights), pixels) for pixels, _ in samples]
+    network = load_pretrained(weights)
+    expected = [wdsr_jax.upscale(*network, pixels, engine=None) for pixels, _ in samples]
     for i, identifier in ids.items():
         assert client.wait(identifier)["state"] == "done"
         result = read_image(io.BytesIO(client.ask(f"pictures/{identifier}/result").body))
