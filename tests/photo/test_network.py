@@ -1,5 +1,6 @@
 """Which network upscales by a factor."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -68,6 +69,28 @@ def test_a_second_process_takes_the_graph_from_disk(load, weights, monkeypatch, 
     with pytest.raises(ImportError):
         load(others)
     assert [*kept.parent.iterdir()] == [kept]
+
+
+def test_a_second_command_imports_little(load, weights, tmp_path):
+    photo_file(tmp_path / "a.png")
+    command = ["-m", "wdsr_jax.upscale", str(tmp_path / "a.png"), f"--model={weights}", "--overwrite"]
+    for options in ([], ["-X", "importtime"]):  # the cache folder is that of `load`
+        done = subprocess.run([sys.executable, *options, *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert {"numpy", "onnxruntime"} <= imported
+    assert not imported & {
+        "jax",
+        "jaxlib",
+        "flax",
+        "jaxtyping",
+        "scipy",
+        "av",
+        "onnx",
+        "orbax",
+        "optax",
+        "grain",
+    }
 
 
 @pytest.mark.parametrize("damaged", [slice(-100), slice(0)], ids=["cut", "empty"])
