@@ -18,7 +18,6 @@ against all places of HR is how PROBA-V was scored (https://kelvins.esa.int/prob
 from typing import Any
 
 import numpy as np
-from scipy.fft import next_fast_len
 
 from wdsr_jax.image.metrics import TooSmallError
 
@@ -102,6 +101,8 @@ def _inside(image: np.ndarray, border: int) -> np.ndarray:
 
 def _correlate(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """sum of x[i, j, c] y[i + k, j + l, c] over i, j, c at [k, l], where `x` moved so far is inside `y`."""
+    from scipy.fft import next_fast_len  # here, since importing it takes a third of a second and few need it
+
     # Long enough that the sums do not wrap around.
     shape: list[Any] = [next_fast_len(n, real=True) for n in y.shape[:2]]
     spectrum = sum(
