@@ -70,6 +70,7 @@ def _timed_rows(
     yardstick = "float32" if _device() == "cpu" else "bfloat16"
     products = _products(setting, yardstick)
     size = next(iter(products.values())).arguments["size"]
+    setting.say(f"{bench}: {work}: {len(contenders)} contenders are built, then timed")
     timings = time_in_turns(
         {name: contender for name, (_, contender) in contenders.items()} | products,
         threads=setting.threads,
@@ -210,7 +211,7 @@ def _infer_one(
         fields = dict(model={**model, "norm": "none", "dtype": precision})
         contenders[OURS + of] = precision, Contender("benchmarks.ours:inference", shared | fields)
         if precision == "float32":
-            tiles = Contender("benchmarks.ours:upscaling", shared | fields)
+            tiles = Contender("benchmarks.ours:upscaling", shared | fields | dict(engine="xla"))
             contenders[f"{OURS}.upscale"] = precision, tiles
         for how in _ways(setting):
             arguments = theirs | fields | dict(compiled=how == "compiled")
@@ -218,6 +219,8 @@ def _infer_one(
         if onnx and _device() == "cpu":
             runtime = dict(model=onnx, lr=lr, threads=setting.threads)
             if precision == "float32":
+                tiles = Contender("benchmarks.ours:upscaling", shared | fields | dict(engine="onnx"))
+                contenders[f"{OURS}.upscale, onnx"] = precision, tiles
                 build = "benchmarks.runtimes:onnxruntime_inference"
                 contenders["ONNX Runtime"] = precision, Contender(build, runtime)
             hint = dict(precision={"float32": "f32", "bfloat16": "bf16"}[precision])

@@ -82,11 +82,11 @@ def inference(
 
 
 def upscaling(
-    model: Mapping[str, Any], params: Arrays, lr: np.ndarray
+    model: Mapping[str, Any], params: Arrays, lr: np.ndarray, engine: str
 ) -> tuple[Callable[[], Any], np.ndarray]:
-    """`wdsr_jax.upscale` by the command's engine: in tiles, conversions included; float, to be compared."""
+    """`wdsr_jax.upscale` by an engine: in tiles, conversions included; float, to be compared."""
     module, params = _network(model, params)
-    call = functools.partial(wdsr_jax.upscale, module, params, lr[0], engine=None)
+    call = functools.partial(wdsr_jax.upscale, module, params, lr[0], engine=engine)
     return call, call()[None]
 
 
