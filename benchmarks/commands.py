@@ -21,6 +21,7 @@ import wdsr_jax
 from benchmarks import networks
 from benchmarks.compute import Setting
 from benchmarks.report import OURS, Row, compare
+from benchmarks.rounds import progress
 from wdsr_jax.errors import UserError
 from wdsr_jax.weights.store import save_weights
 
@@ -46,6 +47,7 @@ def _run(command: Sequence[str], setting: Setting, cache: Path) -> tuple[float, 
 
 
 def _in_turns(
+    title: str,
     commands: Mapping[str, tuple[Sequence[str], Path]],
     setting: Setting,
     rounds: int,
@@ -53,7 +55,11 @@ def _in_turns(
 ) -> dict[str, list[tuple[float, float]]]:
     """Runs each command once unmeasured, so that files are in memory, then `rounds` times in turns."""
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    setting.say(f"{title}: {rounds + 1} rounds of {', '.join(commands)}, the first unmeasured")
+    start = time.monotonic()
     for i in range(rounds + 1):
+        if i:
+            setting.say(progress(i, rounds + 1, measured, start))
         for name in list(measured):
             before(name)
             try:
@@ -153,11 +159,13 @@ def _cold(
         if "empty" in name:
             shutil.rmtree(folder / "cache-empty", ignore_errors=True)
 
-    measured = _in_turns(commands, setting, 1 if setting.quick else min(5, setting.rounds), empty)
+    rounds = 1 if setting.quick else min(5, setting.rounds)
+    title = f"{networks.title(model)}, {work}, new process"
+    measured = _in_turns(f"cold: {title}", commands, setting, rounds, empty)
     for i in range(len(sizes)):
         _check_images([path / f"{i}.png" for path in out.values() if path.exists()])
     flop = networks.operations(model, training=False) * sum(height * width for height, width in sizes)
-    yield from _rows("cold", f"{networks.title(model)}, {work}, new process", measured, flop)
+    yield from _rows("cold", title, measured, flop)
 
 
 def _smooth(height: int, width: int) -> np.ndarray:
@@ -204,12 +212,12 @@ def evaluate(setting: Setting) -> Iterator[Row]:
             if "empty" in name:
                 subprocess.run(["rm", "-rf", str(folder / "empty")], check=True)
 
-        measured = _in_turns(commands, setting, rounds, empty)
+        title = f"{networks.title(model)}, {'Set14' if images == _SET14 else '2 images'}, new process"
+        measured = _in_turns(f"evaluate: {title}", commands, setting, rounds, empty)
         if "PyTorch script" in measured:
             _check_scores(folder)
         flop = networks.operations(model, training=False) * pixels
-        name = "Set14" if images == _SET14 else "2 images"
-        yield from _rows("evaluate", f"{networks.title(model)}, {name}, new process", measured, flop)
+        yield from _rows("evaluate", title, measured, flop)
 
 
 def _check_scores(folder: Path) -> None:
@@ -226,12 +234,16 @@ def memory(setting: Setting) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         files, model = _write_network(folder, setting)
+        pace = 0.0  # seconds a pixel
         for height, width in sizes:
+            work = f"{networks.title(model)}, {width}x{height}, peak resident"
+            left = f": at most {pace * height * width:.0f} s left" if pace else ""
+            setting.say(f"memory: {work}{left}")
             image, out = folder / "image.png", folder / "out.png"
             Image.fromarray((_smooth(height, width) * 255).astype(np.uint8)).save(image)
             command = ["-m", "wdsr_jax.upscale", "--scale=2", "--overwrite", str(image)]
             command += [f"--model={files[OURS]}", f"--out={out}"]
             seconds, peak = _run(command, setting, folder / "cache")
             gflops = networks.operations(model, training=False) * height * width / seconds / 1e9
-            work = f"{networks.title(model)}, {width}x{height}, peak resident"
+            pace = seconds / (height * width)
             yield Row("memory", work, OURS, "float32", peak / 1e9, "GB", seconds, seconds, gflops)

@@ -99,12 +99,15 @@ def rows(setting: Setting) -> Iterator[Row]:
         def batches() -> Iterable[dict[str, np.ndarray]]:
             return training_batches(pairs, patch_size=PATCH, batch_size=batch_size, seed=1)
 
-        rate, _ = measure(batches(), batch_size, seconds)
         work = f"batch {batch_size} of {PATCH}x{PATCH}"
+        step_work = f"{work}, training {networks.title(model)}"
+        setting.say(f"input: {work}, alone: {6 * seconds:.0f} s left, and a compilation")
+        rate, _ = measure(batches(), batch_size, seconds)
         yield Row("input", f"{work}, alone", OURS, "", rate, "patches/s")
         iterator = iter(batches())
         step = ours.stepping(model, networks.draw_params(model), len(next(iterator)["lr"]))
         step(next(iterator))  # compiles
+        setting.say(f"input: {step_work}: {5 * seconds:.0f} s left")
         start, waited, count = time.perf_counter(), 0.0, 0
         while count < 3 or time.perf_counter() < start + 5 * seconds:
             asked = time.perf_counter()
@@ -114,7 +117,6 @@ def rows(setting: Setting) -> Iterator[Row]:
             count += 1
         elapsed = time.perf_counter() - start
         iterator.close()
-        step_work = f"{work}, training {networks.title(model)}"
         yield Row("input", step_work, OURS, "", count * batch_size / elapsed, "images/s")
         yield Row("input", f"{step_work}, waiting", OURS, "", 100 * waited / elapsed, "% of the time")
 

@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -106,8 +106,7 @@ def time_in_turns(
         start = time.monotonic()
         for done in range(rounds):
             if done:
-                left = (time.monotonic() - start) / done * (rounds - done)
-                say(f"round {done + 1} of {rounds} of {', '.join(running)}: {left:.0f} s left")
+                say(progress(done, rounds, running, start))
             for name, (_, pipe, _) in running.items():
                 pipe.send(seconds)
                 timed[name] += pipe.recv()
@@ -120,6 +119,19 @@ def time_in_turns(
             pipe.close()
             process.join(10)
             process.kill()
+
+
+def progress(done: int, rounds: int, names: Iterable[str], start: float) -> str:
+    """A line that says which round begins and how long is left, if each takes as long as those before.
+
+    Args:
+        done: how many rounds there were, at least one.
+        rounds: how many there are in all.
+        names: of the contenders.
+        start: of the first, by `time.monotonic`, in seconds.
+    """
+    left = (time.monotonic() - start) / done * (rounds - done)
+    return f"round {done + 1} of {rounds} of {', '.join(names)}: {left:.0f} s left"
 
 
 def _is_too_slow(seconds: float, ours: float | None) -> bool:

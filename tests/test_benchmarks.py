@@ -1,6 +1,7 @@
 """The benches in quick mode: whole rows, and contenders that compute the same; never a time."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -33,6 +34,8 @@ def run(path, *names):
         assert set(row) == set(report.Row._fields)
         assert row["value"] >= 0
         assert f"{row['bench']}: {row['work']}" in done.stdout
+        assert f"{row['bench']}: {row['work'].removesuffix(', waiting')}" in done.stderr  # before it began
+    assert " s left" in done.stderr
     return result["rows"], done.stderr
 
 
@@ -40,6 +43,7 @@ def of(rows, bench, key="contender"):
     return {row[key] for row in rows if row["bench"] == bench}
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_networks_alone(tmp_path):
     rows, said = run(tmp_path / "result.json", "train", "infer")
@@ -49,18 +53,24 @@ def test_networks_alone(tmp_path):
     assert of(rows, "infer", "unit") == {"s/MP", "GFLOP/s"}
     assert of(rows, "infer", "work") == {"WDSR-B 1x4 x2, 16x20"}
     others = {"PyTorch eager", "ONNX Runtime", "OpenVINO"}
-    missing = {name for name in others if f"{name} is left out: ModuleNotFound" in said}
+    wanted = others | {"wdsr_jax.upscale, onnx"}
+    # Not installed, or held up for a second by other programs.
+    missing = {
+        name for name in wanted if re.search(f"{name} is left out: (ModuleNotFound|a call takes)", said)
+    }
     if "ONNX Runtime and OpenVINO are left out" in said:
-        missing |= {"ONNX Runtime", "OpenVINO"}
-    assert of(rows, "infer") >= others - missing
+        missing |= wanted - {"PyTorch eager"}
+    assert of(rows, "infer") >= wanted - missing
     for row in rows:
         assert row["best"] <= row["seconds"]
         assert (row["of_matmul"] is None) == row["contender"].startswith("matrix")
-        if row["contender"] == "wdsr_jax" and others - missing:
-            assert row["ratio"] > 0
-            assert row["against"] in others
+        if row["precision"] == "float32" and row["contender"].startswith("wdsr_jax"):
+            rivals = others & of([other for other in rows if other["precision"] == "float32"], row["bench"])
+            assert row["against"] in (rivals or {None})
+            assert (row["ratio"] or 0) > 0 or not rivals
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_input_and_scaling(tmp_path):
     rows, _ = run(tmp_path / "result.json", "input", "scaling")
@@ -68,12 +78,14 @@ def test_input_and_scaling(tmp_path):
     assert of(rows, "scaling") >= {"wdsr_jax", "2 devices, in micro-batches"}
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_commands(tmp_path):
     rows, said = run(tmp_path / "result.json", "cold", "evaluate", "memory")
     for bench in ("cold", "evaluate"):
         assert of(rows, bench) >= {"wdsr_jax, empty cache", "wdsr_jax, full cache"}
         assert "PyTorch script" in of(rows, bench) or "PyTorch is left out" in said
+    assert said.count("round 2 of 2 of wdsr_jax, empty cache") == 3  # one image, ten, and evaluate
     assert of(rows, "memory", "unit") == {"GB"}
     assert all(0.05 < row["value"] < 10 for row in rows if row["bench"] == "memory")
 
