@@ -4,10 +4,12 @@ NAME is train, infer, cold, evaluate, input, memory or scaling; all of them wher
 a table in Markdown and writes JSON. What is not installed (pip install 'wdsr_jax[bench]') is left out. With a
 GPU, train, infer, input and scaling are measured there.
 
-python -m benchmarks quality --sets DIR [DIR ...] writes docs/benchmarks.md instead, see `benchmarks.quality`.
+python -m benchmarks quality --sets DIR [DIR ...] writes docs/benchmarks.md instead, see `benchmarks.quality`;
+python -m benchmarks page FILE.json [FILE.json ...] prints docs/speed.md from these files, `benchmarks.page`.
 """
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -20,11 +22,11 @@ def main() -> None:
     # Several processes share a GPU here; and what they say of themselves is not asked for.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if sys.argv[1:2] == ["quality"]:
-        from benchmarks import quality
+    if sys.argv[1:2] in (["quality"], ["page"]):
         from wdsr_jax.system.console import run_command
 
-        run_command(lambda: quality.main(sys.argv[2:]))
+        other = importlib.import_module(f"benchmarks.{sys.argv[1]}")
+        run_command(lambda: other.main(sys.argv[2:]))
     from benchmarks import commands, compute, input
     from benchmarks.report import machine, table
 
@@ -58,11 +60,12 @@ def main() -> None:
     rows = []
     for name in options.names or benches:
         before, start = os.getloadavg()[0], time.monotonic()
+        load = result["load"][name] = [round(before, 1)]
         for row in benches[name](setting):
             rows.append(row)
             result["rows"].append(row._asdict())
             options.out.write_text(json.dumps(result, indent=1) + "\n")  # what there is, should it be stopped
-        result["load"][name] = [round(before, 1), round(os.getloadavg()[0], 1)]
+        load.append(round(os.getloadavg()[0], 1))
         say(f"{name}: {time.monotonic() - start:.0f} s, load average {before:.1f} before")
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     about = result["machine"]

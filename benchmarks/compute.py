@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from benchmarks import networks
-from benchmarks.report import OURS, Row, compare, peak
+from benchmarks.report import MATMUL, OURS, Row, compare, peak
 from benchmarks.rounds import Contender, Timing, time_in_turns
 
 
@@ -31,7 +31,6 @@ class Setting(NamedTuple):
     only: str | None = None
 
 
-MATMUL = "matrix product"
 # The largest difference from this package's float32 that rounding explains, relative to the largest value.
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from wdsr_jax.system.tables import markdown_table
 
 OURS = "wdsr_jax"
+MATMUL = "matrix product"  # how the names of these contenders begin
 _OTHERS = ("PyTorch", "ONNX Runtime", "OpenVINO")
 # Dense tensor-core products of bfloat16, in GFLOP/s, by the manufacturer's data sheets.
 _PEAKS = {"H100": 989e3, "H200": 989e3, "A100": 312e3, "L4": 121e3, "T4": 65e3}
@@ -83,23 +84,33 @@ def table(rows: Iterable[Row]) -> str:
             f"{row.bench}: {row.work}",
             row.contender,
             row.precision,
-            _number(row.value),
+            number(row.value),
             row.unit,
-            "" if row.best is None else _number(row.value * row.best / row.seconds, row.unit, row),
+            "" if row.best is None else number(_best(row)),
             "" if row.gflops is None else f"{row.gflops:,.0f}",
             "" if row.of_matmul is None else f"{row.of_matmul:.0%}",
             "" if row.of_peak is None else f"{row.of_peak:.0%}",
             "" if row.cores is None else f"{row.cores:.1f}",
-            "" if row.ratio is None else f"{row.ratio:.2f}x {row.against}",
+            against(row),
         ]
         for row in rows
     ]
     return markdown_table([*head, "cores", "against the best"], lines)
 
 
-def _number(value: float, unit: str = "", row: Row | None = None) -> str:
-    if row is not None and unit.endswith("/s"):  # the least time is the highest rate
-        value = row.value * row.seconds / row.best
+def against(row: Row) -> str:
+    """The ratio to the best alternative and which that is; empty where there is none."""
+    return "" if row.ratio is None else f"{row.ratio:.2f}x {row.against}"
+
+
+def _best(row: Row) -> float:
+    """The value from the least time, which for a rate is the highest."""
+    share = row.best / row.seconds
+    return row.value / share if row.unit.endswith("/s") else row.value * share
+
+
+def number(value: float) -> str:
+    """With three digits, or whole and with commas."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import wdsr_jax
-from benchmarks import degraded, networks, published, quality, report, rounds, ship
+from benchmarks import degraded, networks, page, published, quality, report, rounds, ship
 from benchmarks.compute import check_same
 from tests.numpy_wdsr import random_params
+from wdsr_jax.errors import UserError
 from wdsr_jax.evaluation.examples import Example
 from wdsr_jax.image.files import write_image
 from wdsr_jax.models import create_model
@@ -112,6 +113,58 @@ def test_ratio_is_to_the_best_of_the_same_precision():
     first, *others = report.compare(rows)
     assert (first.ratio, first.against) == (1.5, "PyTorch compiled")
     assert all(other.ratio is None for other in others)
+
+
+def result(path, cores, load, *rows):
+    """Writes rows of (work, contender, precision, seconds) of a bench `train` as the benches do."""
+    rows = [report.Row("train", *row[:3], 1 / row[3], "images/s", row[3], row[3]) for row in rows]
+    about = dict(processor=f"P{cores}", cores=cores, threads=cores, devices=["cpu"], versions={"jax": "1.2"})
+    rows = [row._asdict() for row in report.compare(rows)]
+    path.write_text(json.dumps({"machine": about, "rows": rows, "load": {"train": [load, 9.0]}}))
+    return str(path)
+
+
+def test_the_page_of_speed_has_columns_for_each_machine(tmp_path, capsys):
+    matmul = ("w", "matrix product, JAX", "float32", 0.25)
+    files = [
+        result(
+            tmp_path / "a.json",
+            2,
+            1.5,  # 0.75 a core
+            ("w", "wdsr_jax", "float32", 1.0),
+            ("w", "PyTorch eager", "float32", 2.0),
+            ("w", "wdsr_jax, bfloat16", "bfloat16", 0.5),
+            matmul,
+        ),
+        result(
+            tmp_path / "b.json", 8, 5.5, ("w", "wdsr_jax", "float32", 0.2), ("v", "wdsr_jax", "float32", 8.0)
+        ),
+        # The first machine again, in bfloat16 and on other work alone.
+        result(tmp_path / "c.json", 2, 0.1, ("w", "wdsr_jax, bfloat16", "bfloat16", 0.1), matmul),
+        result(tmp_path / "d.json", 2, 0.2, ("u", "wdsr_jax", "float32", 4.0)),
+    ]
+    page.main(files)
+    printed = capsys.readouterr().out
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if "|" in line]
+    assert cells[0] == ["work", "contender", "precision", "ratio on 1", "value on 1", "value on 2", "unit"]
+    assert [row[:-1] for row in cells[2:]] == [
+        ["w", "wdsr_jax", "float32", "2.00x PyTorch eager", "1", "5"],
+        ["w", "PyTorch eager", "float32", "", "0.5", ""],
+        ["w", "wdsr_jax, bfloat16", "bfloat16", "", "10", ""],
+        ["w", "matrix product, JAX", "float32", "", "4", ""],
+        ["u", "wdsr_jax", "float32", "", "0.25", ""],
+        ["v", "wdsr_jax", "float32", "", "", "0.125"],
+    ]
+    assert "1. P2, 2 cores, 2 threads for each contender, jax 1.2; load average before: train 1.5" in printed
+    assert "Machine 1 was busy: the load average before was 1.5" in printed
+    assert "2. P8, 8 cores" in printed and "Machine 2 was busy" not in printed  # 0.69 a core
+
+
+def test_a_page_of_no_result_is_one_line(tmp_path):
+    (tmp_path / "a.json").write_text("[]")
+    for name, message in (("a.json", "is no result"), ("b.json", "cannot be read: No such file")):
+        with pytest.raises(UserError, match=message):
+            page.main([str(tmp_path / name)])
 
 
 @pytest.mark.ci
