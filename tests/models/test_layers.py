@@ -15,7 +15,7 @@ from tests.models.networks import apply, model, noise, tiny
 from tests.numpy_wdsr import random_params
 from wdsr_jax.inference.network import fold_for_inference
 from wdsr_jax.models import fold_weight_norm
-from wdsr_jax.models.layers import normalise, pixel_shuffle
+from wdsr_jax.models.layers import normalise, pixel_shuffle, relu
 
 NAMES, NORMS = ["wdsr_a", "wdsr_b", "edsr"], ["weight", "batch", "none"]
 
@@ -118,3 +118,12 @@ def test_folding_for_inference_changes_no_output(name, norm):
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(apply(plain, folded, lr), expected, atol=1e-5, rtol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, fold_weight_norm(folded), folded)
+
+
+def test_relu_is_that_of_jax_and_keeps_no_input():
+    x = jnp.array([-2.0, -0.0, 0.0, 1e-30, 3.0, jnp.inf])
+    for of in (lambda f: f(x), lambda f: jax.vjp(f, x)[1](x + 1)[0], lambda f: jax.jvp(f, [x], [x + 1])[1]):
+        np.testing.assert_array_equal(of(relu), of(jax.nn.relu))
+    assert np.isnan(relu(jnp.array(jnp.nan)))
+    _, vjp_fn = jax.vjp(relu, x)
+    assert all((np.asarray(leaf) >= 0).all() for leaf in jax.tree.leaves(vjp_fn))  # what is kept for the gradient

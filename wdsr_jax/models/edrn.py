@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.batch_norm import BatchNorm
 from wdsr_jax.models.convolution import AnyArray, Convolution, convolve
-from wdsr_jax.models.layers import Conv, ModuleDef, check_lr, shift_mean
+from wdsr_jax.models.layers import Conv, ModuleDef, check_lr, relu, shift_mean
 from wdsr_jax.models.resampling import StridedConv, TransposedConv
 
 _REDUCTION = 16  # of channel attention
@@ -34,7 +34,7 @@ class ChannelAttention(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         channels = x.shape[-1]
         y = jnp.mean(x, axis=(1, 2), keepdims=True)  # (B, 1, 1, C)
-        y = nn.relu(self.conv(max(1, channels // _REDUCTION), 1, name="squeeze")(y))
+        y = relu(self.conv(max(1, channels // _REDUCTION), 1, name="squeeze")(y))
         y = self.conv(channels, 1, name="excite")(y)
         return x * nn.sigmoid(y)
 
@@ -51,7 +51,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         filters = x.shape[-1]
-        y = nn.relu(self.conv(filters, 3, name="first")(x))
+        y = relu(self.conv(filters, 3, name="first")(x))
         y = self.conv(filters, 3, name="last")(y)
         return x + ChannelAttention(self.conv, name="attention")(y)
 
@@ -151,12 +151,12 @@ class EDRN(nn.Module):
         for i, filters in enumerate((2 * self.filters, 4 * self.filters)):
             skips.append(x)
             x = StridedConv(filters, 3, name=f"encoder_{i}", **shared)(x)
-            x = nn.relu(batch_norm(f"encoder_{i}_norm")(x))  # half of H and W each time
+            x = relu(batch_norm(f"encoder_{i}_norm")(x))  # half of H and W each time
         skips.append(x)
         x = skips[2] + level(x, 0)
         for i, filters in enumerate((2 * self.filters, self.filters)):
             x = TransposedConv(filters, 3, name=f"decoder_{i}", **shared)(x)
-            x = nn.relu(batch_norm(f"decoder_{i}_norm")(x))  # twice H and W
+            x = relu(batch_norm(f"decoder_{i}_norm")(x))  # twice H and W
             x = skips[1 - i] + level(x, i + 1)
         x = conv(3, 3, name="tail")(x).astype(jnp.float32)
         return shift_mean(x, self.mean, 1)[:, :height, :width]

@@ -20,6 +20,7 @@ from wdsr_jax.models.layers import (
     check_lr,
     initial_g,
     pixel_shuffle,
+    relu,
     shift_mean,
 )
 from wdsr_jax.models.resampling import TransposedConv, upsampler_reach, upscale_factors
@@ -42,7 +43,7 @@ class BlockE(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         filters = x.shape[-1]
         first_g, last_g = self.g_init
-        y = nn.relu(self.conv(filters, 3, g_init=first_g, name="first")(x))
+        y = relu(self.conv(filters, 3, g_init=first_g, name="first")(x))
         y = self.conv(filters, 3, g_init=last_g, name="last")(y)
         return x + self.res_scale * y
 

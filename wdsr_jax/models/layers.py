@@ -45,6 +45,22 @@ def normalise(
     return jnp.multiply(kernel, (scale / norm)[..., None, None, None, :])
 
 
+@jax.custom_jvp
+def relu(x: Float[AnyArray, "*shape"]) -> Float[Array, "*shape"]:
+    """max(x, 0), any shape.
+
+    As `jax.nn.relu`, but its gradient is taken from its result, which the next layer keeps anyway. So
+    training need not keep the input, and a GPU computes ReLU within the convolution before it.
+    """
+    return jnp.maximum(x, 0)
+
+
+@relu.defjvp
+def _relu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    y = relu(*primals)
+    return y, jnp.where(y != 0, *tangents, 0)  # y > 0 is x > 0 to XLA, which would keep x
+
+
 class Conv(nn.Module):
     """A stride-1 convolution with bias and zero padding, (B, H, W, C) -> (B, H, W, features).
 

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Shaped
 
 from wdsr_jax.models.convolution import AnyArray, Convolution, convolve
-from wdsr_jax.models.layers import Conv, ModuleDef, check_lr, pixel_shuffle
+from wdsr_jax.models.layers import Conv, ModuleDef, check_lr, pixel_shuffle, relu
 from wdsr_jax.models.resampling import upsampler_reach, upscale_factors
 
 
@@ -34,7 +34,7 @@ class ResidualDenseBlock(nn.Module):
     def __call__(self, x: Float[Array, "b h w g0"]) -> Float[Array, "b h w g0"]:
         features = x
         for c in range(self.layers):
-            y = nn.relu(self.conv(self.growth, 3, name=f"conv_{c}")(features))
+            y = relu(self.conv(self.growth, 3, name=f"conv_{c}")(features))
             features = jnp.concatenate([features, y], axis=-1)  # (B, H, W, G0 + (c + 1) * growth)
         return x + self.conv(x.shape[-1], 1, name="fuse")(features)
 
@@ -92,8 +92,8 @@ class RDN(nn.Module):
         x = conv(self.filters, 1, name="fuse_0")(x)
         x = first + conv(self.filters, 3, name="fuse_1")(x)
         if self.upnet != "stages":
-            x = nn.relu(conv(64, 5, name="up_0")(x))
-            x = nn.relu(conv(32, 3, name="up_1")(x))
+            x = relu(conv(64, 5, name="up_0")(x))
+            x = relu(conv(32, 3, name="up_1")(x))
             x = conv(3 * self.scale**2, 3, name="up_2")(x)
             if self.upnet == "espcn":
                 x = pixel_shuffle(x, self.scale)  # (B, H r, W r, 3)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.models.convolution import AnyArray, Convolution, convolve
-from wdsr_jax.models.layers import Conv, check_lr
+from wdsr_jax.models.layers import Conv, check_lr, relu
 from wdsr_jax.models.resampling import Bicubic
 
 # Weights of R, G and B, and offset, of a luma in [0, 1]; and what a change of it changes in R, G and B.
@@ -71,8 +71,8 @@ class SRCNN(nn.Module):
         conv = functools.partial(conv, dtype=self.dtype, convolve=self.convolve)
 
         def network(x: Array, channels: int) -> Array:
-            x = nn.relu(conv(self.filters, 9, name="extract")(x))
-            x = nn.relu(conv(self.filters // 2, self.middle, name="map")(x))
+            x = relu(conv(self.filters, 9, name="extract")(x))
+            x = relu(conv(self.filters // 2, self.middle, name="map")(x))
             return conv(channels, 5, name="reconstruct")(x).astype(jnp.float32)
 
         enlarged = Bicubic(self.scale, name="bicubic")(lr)  # (B, H r, W r, 3)

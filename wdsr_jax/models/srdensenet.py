@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Shaped
 
 from wdsr_jax.models.convolution import AnyArray, Convolution, convolve
-from wdsr_jax.models.layers import Conv, ModuleDef, check_lr
+from wdsr_jax.models.layers import Conv, ModuleDef, check_lr, relu
 from wdsr_jax.models.resampling import TransposedConv, upscale_factors
 
 
@@ -31,9 +31,9 @@ class DenseBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w {self.layers}*{self.growth}"]:
-        features = nn.relu(self.conv(self.growth, 3, name="conv_0")(x))
+        features = relu(self.conv(self.growth, 3, name="conv_0")(x))
         for c in range(1, self.layers):
-            y = nn.relu(self.conv(self.growth, 3, name=f"conv_{c}")(features))
+            y = relu(self.conv(self.growth, 3, name=f"conv_{c}")(features))
             features = jnp.concatenate([features, y], axis=-1)  # (B, H, W, (c + 1) * growth)
         return features
 
@@ -78,13 +78,13 @@ class SRDenseNet(nn.Module):
     def __call__(self, lr: Shaped[AnyArray, "b h w 3"]) -> Float[Array, "b {self.scale}*h {self.scale}*w 3"]:
         check_lr(lr)
         conv = functools.partial(Conv, norm="none", dtype=self.dtype, convolve=self.convolve)
-        x = nn.relu(conv(self.layers * self.growth, 3, name="low_level")(lr))
+        x = relu(conv(self.layers * self.growth, 3, name="low_level")(lr))
         for b in range(self.blocks):
             y = DenseBlock(conv, self.layers, self.growth, name=f"block_{b}")(x)
             x = jnp.concatenate([x, y], axis=-1)  # (B, H, W, (b + 2) * layers * growth)
-        x = nn.relu(conv(self.filters, 1, name="bottleneck")(x))
+        x = relu(conv(self.filters, 1, name="bottleneck")(x))
         up = functools.partial(TransposedConv, self.filters, norm="none", dtype=self.dtype)
         for i, factor in enumerate(upscale_factors(self.scale)):
             up_i = up(2 * factor - 1, name=f"up_{i}", factor=factor)
-            x = nn.relu(up_i(x))  # (B, H * factor, W * factor, filters)
+            x = relu(up_i(x))  # (B, H * factor, W * factor, filters)
         return conv(3, 3, name="tail")(x).astype(jnp.float32)  # (B, H r, W r, 3)

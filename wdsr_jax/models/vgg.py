@@ -6,7 +6,7 @@ from jax import Array
 from jaxtyping import Float
 
 from wdsr_jax.models.convolution import AnyArray
-from wdsr_jax.models.layers import Conv, shift_mean
+from wdsr_jax.models.layers import Conv, relu, shift_mean
 
 _CONVOLUTIONS = (2, 2, 4, 4, 4)  # by block; a 2x2 maximum between blocks
 _CHANNELS = (64, 128, 256, 512, 512)
@@ -38,7 +38,7 @@ class VGG19(nn.Module):
                 x = Conv(channels, 3, "none", name=f"conv{block}_{i}")(x)
                 if self.layer == f"conv{block}_{i}":
                     return x
-                x = nn.relu(x)
+                x = relu(x)
                 if self.layer == f"relu{block}_{i}":
                     return x
             x = nn.max_pool(x, (2, 2), (2, 2))  # (B, h, w, C) -> (B, h // 2, w // 2, C)

@@ -21,6 +21,7 @@ from wdsr_jax.models.layers import (
     check_lr,
     initial_g,
     pixel_shuffle,
+    relu,
     shift_mean,
 )
 
@@ -47,7 +48,7 @@ class BlockA(nn.Module):
         filters = x.shape[-1]
         first_g, last_g = self.g_init
         y = self.conv(self.expansion * filters, 3, g_init=first_g, name="expand")(x)
-        y = nn.relu(y)  # (B, H, W, expansion * C)
+        y = relu(y)  # (B, H, W, expansion * C)
         y = self.conv(filters, 3, g_init=last_g, name="project")(y)
         return x + self.res_scale * y
 
@@ -73,7 +74,7 @@ class BlockB(nn.Module):
         middle_g = "norm" if first_g == "norm" else 1.0
         low_rank = int(self.low_rank_ratio * filters)
         y = self.conv(self.expansion * filters, 1, g_init=first_g, name="expand")(x)
-        y = nn.relu(y)  # (B, H, W, expansion * C)
+        y = relu(y)  # (B, H, W, expansion * C)
         y = self.conv(low_rank, 1, g_init=middle_g, name="reduce")(y)
         y = self.conv(filters, 3, g_init=last_g, name="project")(y)
         return x + self.res_scale * y
