@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.experimental.layout import Format
 
 from tests import numpy_wdsr
 from tests.numpy_wdsr import random_params
 from wdsr_jax.inference import network
 from wdsr_jax.inference.network import (
+    Batch,
+    apply_batches,
     apply_padded,
     compile_network,
     fold_for_inference,
@@ -95,6 +98,21 @@ def test_batches_that_fill_their_shape_need_no_sizes():
     sr = parallel_apply(module, params, lr, None)
     assert len(sr.sharding.device_set) == 2
     np.testing.assert_allclose(sr, numpy_wdsr.forward(module, params, lr), atol=1e-5)
+
+
+def test_parameters_are_laid_out_for_an_accelerator_once_a_shape(monkeypatch):
+    """What is done on accelerators, on CPUs: XLA chooses the layout, and each array is put into it."""
+    module = model("wdsr_a", filters=7)  # which no other test has compiled
+    params, images = random_params(module), [noise(6, 7, 3), noise(5, 4, 3), noise(6, 7, 3)]
+    batches = [Batch([lr], lr.shape[:2], filled=True) for lr in images]
+    put, device_put = [], jax.device_put
+    monkeypatch.setattr(network, "on_cpu", lambda: False)
+    monkeypatch.setattr(jax, "device_put", lambda x, to: put.append(to) or device_put(x, to))
+    for lr, sr in zip(images, apply_batches(module, params, batches, 2), strict=True):
+        np.testing.assert_allclose(sr, numpy_wdsr.forward(module, params, lr[None])[0], atol=1e-5)
+    laid_out = [to for to in put if not isinstance(to, tuple)]
+    assert len(laid_out) == 2  # of two shapes
+    assert all(isinstance(leaf, Format) for leaf in jax.tree.leaves(laid_out))
 
 
 def test_compiler_options_are_left_out_where_xla_does_not_know_them(monkeypatch):

@@ -126,4 +126,6 @@ def test_relu_is_that_of_jax_and_keeps_no_input():
         np.testing.assert_array_equal(of(relu), of(jax.nn.relu))
     assert np.isnan(relu(jnp.array(jnp.nan)))
     _, vjp_fn = jax.vjp(relu, x)
-    assert all((np.asarray(leaf) >= 0).all() for leaf in jax.tree.leaves(vjp_fn))  # what is kept for the gradient
+    assert all(
+        (np.asarray(leaf) >= 0).all() for leaf in jax.tree.leaves(vjp_fn)
+    )  # what is kept for the gradient

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.layout import Format, Layout
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Float32, Int
 
@@ -16,6 +17,7 @@ from wdsr_jax.models import fold_weight_norm, replace_fields
 from wdsr_jax.models.flow import FlowSampler, pixel_noise
 from wdsr_jax.models.layers import Conv
 from wdsr_jax.models.resampling import Bicubic
+from wdsr_jax.system.devices import on_cpu
 
 _POLL_SECONDS = 0.002
 
@@ -59,7 +61,7 @@ def compiler_options() -> dict[str, str]:
     faster, but networks more slowly: XLA's own convolutions of whole images use all cores. On other devices,
     and where this version of XLA does not know the option, the dictionary is empty.
     """
-    if jax.default_backend() != "cpu":
+    if not on_cpu():
         return {}
     options = {"xla_cpu_experimental_ynn_fusion_type": ""}
     try:
@@ -143,7 +145,7 @@ def compile_network(
         filled: whether each image fills (H, W), so that the program takes None for `sizes`.
 
     Returns:
-        The program: (params, lr, sizes) -> sr, with arrays placed as `parallel_apply` does.
+        The program: (params, lr, sizes) -> sr, with arrays where `_places` says.
     """
     leaves, tree = jax.tree.flatten(params)
     avals = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
@@ -159,15 +161,23 @@ def _compile(
     filled: bool,
 ) -> jax.stages.Compiled:
     everywhere, split = _shardings()
+    # Kernels in the layout that the convolutions read: a GPU would transpose each of them in each call.
+    placed = everywhere if on_cpu() else Format(Layout.AUTO, everywhere)
     apply = jax.jit(
         functools.partial(apply_padded, module),
-        in_shardings=(everywhere, split, split),
+        in_shardings=(placed, split, split),
         out_shardings=split,
         compiler_options=compiler_options(),
     )
     lr = jax.ShapeDtypeStruct((*shape, getattr(module, "input_channels", 3)), jnp.float32)
     sizes = None if filled else jax.ShapeDtypeStruct((shape[0], 2), jnp.int32)
     return apply.lower(jax.tree.unflatten(tree, leaves), lr, sizes).compile()
+
+
+def _places(program: jax.stages.Compiled) -> Any:
+    """Where a program takes its arguments, for `jax.device_put`; on accelerators also in which layout."""
+    places, _ = program.input_shardings if on_cpu() else program.input_formats
+    return places
 
 
 def memory_needed(program: jax.stages.Compiled) -> int:
@@ -197,12 +207,9 @@ def parallel_apply(
         As `apply_padded`, at once: the devices may still be computing.
     """
     program = compile_network(module, params, lr.shape[:3], filled=sizes is None)
-    everywhere, split = _shardings()
     sizes = None if sizes is None else sizes.astype(np.int32)
     # Put there before: JAX takes a NumPy array for one process's share of a global array.
-    return program(
-        jax.device_put(params, everywhere), jax.device_put(lr, split), jax.device_put(sizes, split)
-    )
+    return program(*jax.device_put((params, lr, sizes), _places(program)))
 
 
 class Noise(NamedTuple):
@@ -271,6 +278,7 @@ def apply_batches(
         Of each image in turn SR, float32 (h * scale, w * scale, 3).
     """
     scale = module.scale
+    placed: dict[tuple[tuple[int, int], bool], Any] = {}  # parameters as the program of a shape reads them
 
     def start(batch: Batch) -> jax.Array:
         lr = np.zeros((size, *batch.shape, batch.lr[0].shape[2]), np.float32)
@@ -278,7 +286,11 @@ def apply_batches(
         for i, image in enumerate(batch.lr):
             sizes[i] = h, w = image.shape[:2]
             lr[i, :h, :w] = image
-        return parallel_apply(module, params, lr, None if batch.filled else sizes)
+        key = batch.shape, batch.filled
+        if key not in placed:
+            program = compile_network(module, params, lr.shape[:3], filled=batch.filled)
+            placed[key] = jax.device_put(params, _places(program)[0])
+        return parallel_apply(module, placed[key], lr, None if batch.filled else sizes)
 
     def finish(sr: Any, batch: Batch) -> Iterator[np.ndarray]:
         while not sr.is_ready():  # waiting inside JAX would hold Ctrl-C back
