@@ -113,8 +113,13 @@ def test_the_oldest_graphs_go(load, weights, monkeypatch, tmp_path):
 
 
 def test_without_a_cache_folder_it_computes_as_well(load, weights, monkeypatch, tmp_path):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert load(weights).module is None
+    monkeypatch.setattr(network, "default_cache_dir", homeless)
     assert load(weights).module is None
 
 

@@ -76,9 +76,9 @@ def load_network(
     Raises:
         UserError: it cannot be loaded, the engine cannot compute it, or it has no space of samples.
     """
-    kept = None
-    if perceptual is None and not samples and has_session(engine):
-        kept = _kept_graph(find_weights(name))
+    by_onnx = perceptual is None and not samples and has_session(engine)
+    kept = _kept_graph(find_weights(name)) if by_onnx else None
+    if kept:
         with suppress(Exception):  # nothing is kept, or what is kept is damaged
             return _by_session(start_session(read_regular(kept)))
     from wdsr_jax.weights.store import load_between, load_pretrained
@@ -87,14 +87,14 @@ def load_network(
     module, params = load_pretrained(name) if perceptual is None else load_between(name, perceptual)
     if samples:
         return network_of(_sampler(name, module), params, engine)
-    if kept:
+    if by_onnx:
         try:
             graph = network_graph(module, params)
         except UserError:
             if engine:
                 raise
             return network_of(module, params)
-        with suppress(OSError, UserError):
+        if kept:
             _keep(graph, kept)
         return _by_session(start_session(graph))
     return network_of(module, params, engine)
@@ -116,20 +116,25 @@ def _by_session(session: Any) -> Network:
     return Network(*scale_and_radius(session), upscale)
 
 
-def _kept_graph(weights: Path) -> Path:
+def _kept_graph(weights: Path) -> Path | None:
     """Where the graph of weights is kept: by what they are, and by the code that makes a graph of them."""
     with open_regular(weights) as file:
         digest = hashlib.file_digest(file, "sha256")
     for path in sorted(path for pattern in _MADE_BY for path in _PACKAGE.glob(pattern)):
         digest.update(path.read_bytes())
-    return default_cache_dir() / "onnx" / digest.hexdigest()
+    try:
+        return default_cache_dir() / "onnx" / digest.hexdigest()
+    except RuntimeError:  # no home
+        return None
 
 
 def _keep(graph: bytes, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, graph)
-    for old in sorted(path.parent.iterdir(), key=lambda kept: -kept.stat().st_mtime)[_MOST_KEPT:]:
-        old.unlink()
+    """Keeps a graph, where a folder can be written, and removes the oldest."""
+    with suppress(OSError, UserError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, graph)
+        for old in sorted(path.parent.iterdir(), key=lambda kept: -kept.stat().st_mtime)[_MOST_KEPT:]:
+            old.unlink()
 
 
 def choose_network(
