@@ -133,7 +133,8 @@ def test_stopped_and_resumed_equals_never_stopped(config, trained, tmp_path):
     with again.unlocked():
         again.model.update(config.model)
         again.train.init_from = str(tmp_path / "whole")
-    assert flow.init_params(module, 0, again.train.init_from).keys() == {"base", "field"}
+    drawn = steps.init_params(module, 0)
+    assert flow.start_from_trained(drawn, again.train.init_from).keys() == {"base", "field"}
     with pytest.raises(UserError, match=r"another config: model.flow_blocks"):
         train_and_evaluate(tiny_config(config.data.root, config.data.cache_dir), tmp_path / "whole")
     with pytest.raises(UserError, match=r"another config: model.flow_blocks"):

@@ -1,9 +1,11 @@
-"""Compiled programs kept on disk, so that a command's second start does not compile again."""
+"""Compiled programs kept on disk for a command's second start, and programs that run only once."""
 
 import hashlib
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from wdsr_jax.system.files import default_cache_dir
 
@@ -29,6 +31,22 @@ def enable_compilation_cache() -> None:
     # By default programs that compile in under a second are not kept: a start has dozens of them.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def call_once(function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)` as one program that is compiled fast, for what a command computes once.
+
+    Op by op each kind and shape of operation is a program of its own. And of drawing random numbers on CPUs,
+    XLA's optimisation takes seconds, and saves microseconds. No other `jax.jit` may be around it.
+
+    Args:
+        function: of arrays, which can be traced.
+        args: trees of arrays.
+    """
+    import jax
+
+    options = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else {}
+    return jax.jit(function, compiler_options=options)(*args)
 
 
 def _processor() -> str:

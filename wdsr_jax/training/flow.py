@@ -19,20 +19,16 @@ from wdsr_jax.training import step
 from wdsr_jax.weights.store import load_pretrained, start_from
 
 
-def init_params(module: FlowWDSR, seed: int, init_from: str) -> Any:
+def start_from_trained(params: Any, init_from: str) -> Any:
     """Parameters to start from: WDSR's are the trained ones.
 
     Args:
-        module: the network.
-        seed: draws those of the velocity.
+        params: as they have been drawn, see `step.init_params`.
         init_from: as for `load_pretrained`: a WDSR-A, or another network of this kind.
 
     Raises:
         UserError: see `start_from`.
     """
-    params = step.init_params(module, seed)
-    if not init_from:  # for the shapes alone
-        return params
     if "base" in load_pretrained(init_from)[1]:
         return start_from(params, init_from, whole=True)
     return params | {"base": start_from(params["base"], init_from, whole=True)}

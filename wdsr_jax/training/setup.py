@@ -20,6 +20,7 @@ from wdsr_jax.models import count_params, create_model
 from wdsr_jax.models.discriminator import Discriminator
 from wdsr_jax.models.flow import FlowWDSR, sampler_of
 from wdsr_jax.system import distributed
+from wdsr_jax.system.compilation import call_once
 from wdsr_jax.training import adversarial, flow, optim, step
 from wdsr_jax.training.losses import LOSSES
 from wdsr_jax.training.stacks import stack_for_backend
@@ -116,13 +117,11 @@ def _pixel_task(config: ConfigDict, module: nn.Module) -> Task:
         micro_batches=step.count_micro_batches(module, share),
         **options,
     )
-
-    def init_state(init_from: str) -> step.TrainState:
-        params = step.init_params(module, train.seed)
-        params = start_from(params, init_from) if init_from else params
-        return step.create_state(stack_for_backend(params), options["optimizer"], train.ema_decay > 0)
-
-    return Task(module, schedule, init_state, _shapes(init_state), train_step)
+    create_state = functools.partial(
+        step.create_state, optimizer=options["optimizer"], ema=train.ema_decay > 0
+    )
+    start = _start(module, train.seed, start_from, create_state)
+    return Task(module, schedule, *start, train_step)
 
 
 def _flow_task(config: ConfigDict, module: FlowWDSR) -> Task:
@@ -130,13 +129,12 @@ def _flow_task(config: ConfigDict, module: FlowWDSR) -> Task:
     schedule, options = _common_options(config, module)
     share = config.data.batch_size // jax.device_count()
     train_step = flow.parallel_train_step(micro_batches=step.count_micro_batches(module, share), **options)
-
-    def init_state(init_from: str) -> step.TrainState:
-        params = flow.init_params(module, train.seed, init_from)
-        return step.create_state(stack_for_backend(params), options["optimizer"], train.ema_decay > 0)
-
+    create_state = functools.partial(
+        step.create_state, optimizer=options["optimizer"], ema=train.ema_decay > 0
+    )
+    start = _start(module, train.seed, flow.start_from_trained, create_state)
     # Of samples the PSNR falls while they get livelier, so the latest weights are kept.
-    return Task(sampler_of(module), schedule, init_state, _shapes(init_state), train_step, keeps_best=False)
+    return Task(sampler_of(module), schedule, *start, train_step, keeps_best=False)
 
 
 def _adversarial_task(config: ConfigDict, module: nn.Module) -> Task:
@@ -152,21 +150,16 @@ def _adversarial_task(config: ConfigDict, module: nn.Module) -> Task:
         weights=adversarial.LossWeights(gan.adversarial_weight, gan.perceptual_weight, gan.pixel_weight),
         **options,
     )
-
-    def init_state(init_from: str) -> adversarial.GanState:
-        params = step.init_params(module, train.seed)
-        params = start_from(params, init_from, whole=True) if init_from else params
-        return adversarial.create_state(
-            stack_for_backend(params),
-            options["optimizer"],
-            train.ema_decay > 0,
-            discriminator=discriminator,
-            size=hr_patch_size,
-            seed=train.seed,
-        )
-
-    kept = dict(keeps_best=False, keeps_start=True)
-    return Task(module, schedule, init_state, _shapes(init_state), train_step, **kept)
+    create_state = functools.partial(
+        adversarial.create_state,
+        optimizer=options["optimizer"],
+        ema=train.ema_decay > 0,
+        discriminator=discriminator,
+        size=hr_patch_size,
+        seed=train.seed,
+    )
+    start = _start(module, train.seed, functools.partial(start_from, whole=True), create_state)
+    return Task(module, schedule, *start, train_step, keeps_best=False, keeps_start=True)
 
 
 def _common_options(config: ConfigDict, module: nn.Module) -> tuple[optax.Schedule, dict[str, Any]]:
@@ -201,8 +194,29 @@ def _degrade(config: ConfigDict) -> step.Degrade | None:
     )
 
 
-def _shapes(init_state: Callable[[str], step.TrainState]) -> Any:
-    """The shapes of a task's state; logs how many parameters its network has."""
-    shapes = jax.eval_shape(lambda: init_state(""))
+def _start(
+    module: nn.Module,
+    seed: int,
+    start_from: Callable[[Any, str], Any],
+    create_state: Callable[[Any], step.TrainState],
+) -> tuple[Callable[[str], step.TrainState], step.TrainState]:
+    """A task's `init_state` and `shapes`; logs how many parameters its network has.
+
+    Args:
+        module: the network.
+        seed: draws its parameters.
+        start_from: (those, weights) to the parameters to begin with.
+        create_state: the state at step 0 of these.
+    """
+    draw = functools.partial(step.init_params, module, seed)
+
+    def create(params: Any) -> step.TrainState:
+        return create_state(stack_for_backend(params))
+
+    def init_state(init_from: str) -> step.TrainState:
+        params = call_once(draw)
+        return call_once(create, start_from(params, init_from) if init_from else params)
+
+    shapes: step.TrainState = jax.eval_shape(lambda: create(draw()))
     logging.info("%s parameters", f"{count_params(shapes.params):,}")
-    return shapes
+    return init_state, shapes
