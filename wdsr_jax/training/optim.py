@@ -42,6 +42,7 @@ def learning_rate_schedule(
     else:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, not {schedule!r}")
 
+    @jax.jit  # op by op it would compile 13 times at the first log
     def warmed_up(step: ArrayLike) -> Array:
         step = jnp.asarray(step, jnp.float32)  # exact up to 2**24 steps
         return rate(step) * jnp.minimum(1.0, (step + 1) / max(1, warmup_steps))

@@ -104,7 +104,10 @@ def load_pretrained(
                 raise UserError(f"{path}: tensor {shown(name)} does not belong to the network")
             if file.heads[name].shape != expected[name]:
                 raise UserError(f"{path}: tensor {name} is {file.heads[name].shape}, not {expected[name]}")
-        flat = {name: jnp.asarray(finite_float32(path, name, file.read(name))) for name in sorted(expected)}
+        # Not by `jnp.asarray`, which compiles for each shape.
+        flat = {
+            name: jax.device_put(finite_float32(path, name, file.read(name))) for name in sorted(expected)
+        }
     return module, unflatten_dict(flat, sep=".")
 
 
@@ -243,7 +246,7 @@ def param_shapes(module: nn.Module, most: int | None = None) -> dict[str, tuple[
         return call(*args, **kwargs)
 
     with nn.intercept_methods(count):
-        init = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+        init = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
     flat: dict[str, Any] = dict(flatten_dict(init["params"], sep="."))
     return {name: leaf.shape for name, leaf in flat.items()}
 
@@ -316,5 +319,5 @@ def _is_outside(config: Mapping[str, Any]) -> bool:
 
 
 def _to_params(path: Path, tensors: Mapping[str, np.ndarray]) -> Any:
-    flat = {name: jnp.asarray(finite_float32(path, name, tensors[name])) for name in sorted(tensors)}
+    flat = {name: jax.device_put(finite_float32(path, name, tensors[name])) for name in sorted(tensors)}
     return unflatten_dict(flat, sep=".")
