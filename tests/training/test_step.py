@@ -393,9 +393,6 @@ def test_shard_keeps_the_order():
 
 def test_micro_batches_divide_the_batch(monkeypatch):
     counts = {1: 1, 2: 2, 7: 7, 12: 12, 16: 16, 17: 1, 32: 16, 34: 2, 36: 12, 64: 16}
-    monkeypatch.setattr(steps, "PROCESSORS", 64)
     assert {n: steps.count_micro_batches(WDSR, n) for n in counts} == counts
-    monkeypatch.setattr(steps, "PROCESSORS", 2)
-    assert steps.count_micro_batches(WDSR, 16) == 8
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert steps.count_micro_batches(WDSR, 16) == 1

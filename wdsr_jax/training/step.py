@@ -19,7 +19,6 @@ from wdsr_jax.image.resize_jax import imresize_jax
 from wdsr_jax.models import fold_weight_norm, has_batch_norm, replace_fields
 from wdsr_jax.models.batch_norm import STATISTICS
 from wdsr_jax.models.convolution import convolve_in_training
-from wdsr_jax.system.pool import PROCESSORS
 from wdsr_jax.training.losses import Loss, shift_tolerant
 from wdsr_jax.training.stacks import unstack_blocks
 
@@ -29,9 +28,8 @@ Degrade = Callable[[Array, Array, Array], Batch]  # (HR with a margin, step, dev
 
 # CPU hosts: XLA runs each convolution of a batch of small patches on one thread, so that one device uses
 # one core. The independent convolutions of unrolled micro-batches run side by side instead. More than
-# this many gain nothing more, cost overhead and compile longer.
+# this many gain nothing more and compile longer.
 MAX_MICRO_BATCHES = 16
-MICRO_BATCHES_A_CORE = 4
 
 
 @flax.struct.dataclass
@@ -315,8 +313,7 @@ def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def count_micro_batches(module: nn.Module, batch_size: int) -> int:
-    """How many micro-batches suit a device's share of the batch: 1 but on CPUs, see MAX_MICRO_BATCHES."""
+    """How many micro-batches suit a device's share of the batch: 1 but on CPU, see MAX_MICRO_BATCHES."""
     if jax.default_backend() != "cpu" or has_batch_norm(module):
         return 1
-    most = min(MAX_MICRO_BATCHES, MICRO_BATCHES_A_CORE * PROCESSORS)
-    return max(n for n in range(1, most + 1) if batch_size % n == 0)
+    return max(n for n in range(1, MAX_MICRO_BATCHES + 1) if batch_size % n == 0)
