@@ -89,14 +89,15 @@ def test_sizes_share_compilations(monkeypatch):
     assert traced == [(2, 32, 32, 3)]  # one a device; for its memory it is not traced again
 
 
-def test_of_the_tiles_with_room_that_with_the_fewest_pixels_is_chosen():
+def test_of_the_tiles_with_room_that_with_the_least_cost_is_chosen(monkeypatch):
     def tile(height, width, room=1 << 19, **options):
         shape, batch = tiles._choose_tiles((height, width), 34, room, **options)  # 34 pixels of margin
         assert batch == jax.local_device_count()
         return shape
 
     assert tile(512, 512) == (512, 512)
-    assert tile(667, 1000) == (384, 1024)
+    assert tile(600, 800) == (256, 512)  # (384, 1024) has as many pixels, each of which costs more
+    assert tile(667, 1000) == (384, 384)
     assert tile(667, 1000, square=True) == (384, 384)  # 2 x 3 of them
     assert tile(1, 1000) == (32, 1024)
     assert tile(4000, 6000, tile=200) == (200, 200)
@@ -104,6 +105,8 @@ def test_of_the_tiles_with_room_that_with_the_fewest_pixels_is_chosen():
         height, width = tile(4000, 6000, side**2)
         assert side**2 / 2 < height * width <= side**2
     assert tile(4000, 6000, 1) == (96, 96)  # the smallest that is larger than its margins
+    monkeypatch.setattr(tiles, "on_cpu", lambda: False)
+    assert tiles._choose_tiles((600, 800), 34, 1 << 19)[0] == (384, 1024)
 
 
 def test_an_accelerator_gets_as_many_tiles_at_once_as_there_is_room_for(monkeypatch):
