@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = ArgumentParser(prog="python -m benchmarks page", description=str(__doc__).splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json", help="of python -m benchmarks")
     files = parser.parse_args(arguments).files
-    print(page([file.name for file in files], merge(map(read, files))))
+    print(page(list(map(str, files)), merge(map(read, files))))
 
 
 def read(path: Path) -> Result:
