@@ -22,7 +22,8 @@ def tiny_config(root: Path, cache_dir: Path, **overrides) -> ConfigDict:
     config = get_config()
     config.model.update(blocks=1, filters=4)
     config.data.update(source="folder", root=str(root), cache_dir=str(cache_dir), patch_size=8, batch_size=4)
-    config.train.update(steps=6, warmup_steps=2, log_every=1, eval_every=3, checkpoint_every=2)
+    config.train.update(steps=6, learning_rate=3e-3, warmup_steps=2)
+    config.train.update(log_every=1, eval_every=3, checkpoint_every=2)
     for key, value in overrides.items():
         section, name = key.split("__")
         config[section][name] = value
