@@ -6,15 +6,12 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.weights.networks import network, noise
 from wdsr_jax.errors import UserError
 from wdsr_jax.inference import onnx_engine
-from wdsr_jax.inference.onnx_engine import apply_session, even_tiles, find_session
+from wdsr_jax.inference.onnx_engine import apply_session, find_session
 from wdsr_jax.inference.tiles import upscale
-from wdsr_jax.inference.windows import MAX_PIXELS, pixels_computed
 from wdsr_jax.models.flow import sampler_of
 
 pytestmark = pytest.mark.usefixtures("compile_cache")
@@ -118,11 +115,3 @@ def test_a_caller_that_stops_early_waits_for_nothing_more(runtime):
     outputs.close()
     assert len(drawn) == 2
     assert list(apply_session(find_session(module, params, "onnx"), [])) == []
-
-
-@given(height=st.integers(1, 3000), width=st.integers(1, 3000))
-def test_tiles_of_onnx_runtime_compute_little_twice(height, width):
-    shape = even_tiles((height, width), 34)
-    assert 1 <= shape[0] <= height and 1 <= shape[1] <= width
-    assert shape[0] * shape[1] <= MAX_PIXELS
-    assert pixels_computed(shape, np.asarray([(height, width)]), 34).item() <= 1.3 * height * width

@@ -6,7 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wdsr_jax.inference.windows import check_image, cut, upscale_in_windows
+from wdsr_jax.inference.windows import (
+    check_image,
+    cut,
+    upscale_in_windows,
+)
 
 
 @given(length=st.integers(1, 300), radius=st.integers(0, 30), extra=st.integers(1, 100))

@@ -4,8 +4,6 @@ A graph needs neither JAX nor `onnx` to be computed: they are imported where one
 """
 
 import hashlib
-import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,11 +12,10 @@ import numpy as np
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.inference.windows import (
-    MAX_PIXELS,
     MEMORY_SHARE,
     check_image,
     check_tile,
-    pixels_computed,
+    even_windows,
     upscale_in_windows,
 )
 from wdsr_jax.system.devices import on_cpu
@@ -173,10 +170,11 @@ def upscale_by_session(
     height, width, _ = image.shape
     scale, radius = scale_and_radius(session)
     check_tile(radius, (height, width), tile)
+    room = int(MEMORY_SHARE * host_memory() / _BYTES_A_PIXEL)
     return upscale_in_windows(
         lambda windows: apply_session(session, windows),
         image,
-        (tile, tile) if tile else even_tiles((height, width), radius),
+        (tile, tile) if tile else even_windows((height, width), radius, room),
         scale=scale,
         radius=radius,
         ensemble=ensemble,
@@ -203,18 +201,3 @@ def apply_session(session: Any, images: Iterable[np.ndarray]) -> Iterator[np.nda
                 yield current.result()
         finally:
             options.terminate = True  # what runs or waits, where the caller has stopped early
-
-
-def even_tiles(size: tuple[int, int], radius: int) -> tuple[int, int]:
-    """Height and width of the tiles of an image of `size`: any, so that few pixels are computed twice."""
-    room = min(MAX_PIXELS, int(MEMORY_SHARE * host_memory() / _BYTES_A_PIXEL))
-    least = 4 * radius + 1  # half of it is kept
-
-    def sides(length: int) -> set[int]:
-        """Of 1, 2 and more windows that share the axis evenly."""
-        even = (math.ceil((length - 2 * radius) / n) + 2 * radius for n in range(1, length // least + 2))
-        return {max(side, min(least, length)) for side in even}
-
-    shapes = sorted(itertools.product(sides(size[0]), sides(size[1])), key=math.prod)
-    fitting = [shape for shape in shapes if math.prod(shape) <= room] or shapes[:1]
-    return min(fitting, key=lambda shape: pixels_computed(shape, np.asarray([size]), radius).item())

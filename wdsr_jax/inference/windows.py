@@ -10,6 +10,7 @@ to import.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -113,6 +114,27 @@ def pixels_computed(shape: tuple[int, int], sizes: np.ndarray, radius: int) -> n
     kept = sides - 2 * radius
     more = np.where(kept > 0, np.ceil((sizes - sides) / np.maximum(kept, 1)), np.inf)
     return np.where(sizes <= sides, 1, 1 + more).prod(axis=1) * sides.prod()
+
+
+def even_windows(size: tuple[int, int], radius: int, room: int) -> tuple[int, int]:
+    """Height and width of windows that share an image evenly, so that few pixels are computed twice.
+
+    Args:
+        size: (H, W) of the image.
+        radius: of the network.
+        room: pixels that a window may have; `MAX_PIXELS` at most.
+    """
+    room = min(MAX_PIXELS, room)
+    least = 4 * radius + 1  # half of it is kept
+
+    def sides(length: int) -> set[int]:
+        """Of 1, 2 and more windows that share the axis evenly."""
+        even = (math.ceil((length - 2 * radius) / n) + 2 * radius for n in range(1, length // least + 2))
+        return {max(side, min(least, length)) for side in even}
+
+    shapes = sorted(itertools.product(sides(size[0]), sides(size[1])), key=math.prod)
+    fitting = [shape for shape in shapes if math.prod(shape) <= room] or shapes[:1]
+    return min(fitting, key=lambda shape: pixels_computed(shape, np.asarray([size]), radius).item())
 
 
 def check_image(image: object) -> np.ndarray:
