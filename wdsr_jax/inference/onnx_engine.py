@@ -4,6 +4,7 @@ A graph needs neither JAX nor `onnx` to be computed: they are imported where one
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -44,12 +45,23 @@ def has_session(engine: str | None) -> bool:
     if engine == "xla" or (engine is None and not on_cpu()):
         return False
     try:
-        import onnxruntime  # noqa: F401
+        import_onnxruntime()
     except ImportError as error:
         if engine:
             raise UserError(_missing(error)) from None
         return False
     return True
+
+
+def import_onnxruntime() -> Any:
+    """The module. From version 1.32 on it sends telemetry, under an id that it keeps: not from here.
+
+    Whoever wants that sets ORT_DISABLE_TELEMETRY to 0.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it reads it once, as it is imported
+    import onnxruntime
+
+    return onnxruntime
 
 
 def _missing(error: ImportError) -> str:
@@ -133,8 +145,7 @@ def _graph(module: Any, params: Any) -> bytes:
 
 def start_session(graph: bytes) -> Any:
     """An `onnxruntime.InferenceSession` on all processors that this process may use."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = PROCESSORS, 3  # errors alone
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -184,9 +195,7 @@ def upscale_by_session(
 
 def apply_session(session: Any, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """SR of each LR, float32 (h, w, 3) of any sizes, one ahead: computed while the one before is used."""
-    import onnxruntime
-
-    options = onnxruntime.RunOptions()
+    options = import_onnxruntime().RunOptions()
 
     def run(lr: np.ndarray) -> np.ndarray:
         (sr,) = session.run(["sr"], {"lr": np.ascontiguousarray(lr.transpose(2, 0, 1)[None])}, options)

@@ -16,6 +16,7 @@ from absl import logging
 
 from wdsr_jax.errors import UserError
 from wdsr_jax.inference.network import inference_function
+from wdsr_jax.inference.onnx_engine import import_onnxruntime
 from wdsr_jax.system.files import write_whole
 from wdsr_jax.weights.files import check_export
 from wdsr_jax.weights.store import load_pretrained
@@ -58,8 +59,7 @@ def to_onnx(module: nn.Module, params: Any, name: str) -> bytes:
             translate, or ONNX Runtime's output is another.
     """
     try:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         from wdsr_jax.inference.onnx_graph import IR_VERSION, OPSET, onnx_model
     except ImportError as error:
         raise UserError(f"--format=onnx needs pip install 'wdsr_jax[onnx]' ({error})") from None
