@@ -24,6 +24,7 @@ from wdsr_jax.system.memory import host_memory
 from wdsr_jax.system.pool import PROCESSORS
 
 ENGINES = ("xla", "onnx")
+_MISSING = "engine onnx needs pip install 'wdsr_jax[onnx]' ({})"
 _MOST_SESSIONS = 8  # in memory
 # What ONNX Runtime takes for a LR pixel, at most: WDSR a third of it.
 _BYTES_A_PIXEL = 1 << 13
@@ -48,13 +49,13 @@ def has_session(engine: str | None) -> bool:
         import_onnxruntime()
     except ImportError as error:
         if engine:
-            raise UserError(_missing(error)) from None
+            raise UserError(_MISSING.format(error)) from None
         return False
     return True
 
 
 def import_onnxruntime() -> Any:
-    """The module. From version 1.32 on it sends telemetry, under an id that it keeps: not from here.
+    """The module. Version 1.32 collects telemetry under an id that it keeps on disk: not from here.
 
     Whoever wants that sets ORT_DISABLE_TELEMETRY to 0.
     """
@@ -62,10 +63,6 @@ def import_onnxruntime() -> Any:
     import onnxruntime
 
     return onnxruntime
-
-
-def _missing(error: ImportError) -> str:
-    return f"engine onnx needs pip install 'wdsr_jax[onnx]' ({error})"
 
 
 def find_session(module: Any, params: Any, engine: str | None) -> Any:
@@ -123,7 +120,7 @@ def network_graph(module: Any, params: Any) -> bytes:
     try:
         return _graph(module, params)
     except ImportError as error:
-        raise UserError(_missing(error)) from None
+        raise UserError(_MISSING.format(error)) from None
     except UserError as error:
         reason = str(error).partition(";")[0]  # behind it is advice on exporting
         raise UserError(f"engine onnx cannot compute this network, engine xla can ({reason})") from None
