@@ -43,14 +43,7 @@ def inference_function(module: nn.Module, params: Any) -> Callable[[jax.Array], 
         module: a network from `create_model`.
         params: its parameters.
     """
-    module, params = fold_for_inference(module, params)
-
-    def network(lr: jax.Array) -> jax.Array:
-        with jax.default_matmul_precision("highest"):
-            sr: Any = module.apply({"params": params}, lr)  # not a tuple: no collection is mutable
-            return sr
-
-    return network
+    return functools.partial(apply_padded, *fold_for_inference(module, params))
 
 
 @functools.cache

@@ -52,7 +52,7 @@ def upscale_photo(
 ) -> tuple[Photo, list[Residual]]:
     """Upscales a photograph by the network, then resamples it (Lanczos) to the size asked for.
 
-    Grey stays grey. Where a side is below 8 pixels, the photograph is mirrored at its edges first.
+    Where a side is below 8 pixels, the photograph is mirrored at its edges first.
 
     Grey stays grey. Colours go through the network premultiplied with alpha, so that the hidden colours
     of transparent pixels do not bleed into their neighbours, and alpha goes through it as a grey image.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from wdsr_jax.system.devices import on_cpu
 from wdsr_jax.system.files import default_cache_dir
 
 
@@ -45,7 +46,7 @@ def call_once(function: Callable[..., Any], *args: Any) -> Any:
     """
     import jax
 
-    options = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else {}
+    options = {"xla_backend_optimization_level": "0"} if on_cpu() else {}
     return jax.jit(function, compiler_options=options)(*args)
 
 
