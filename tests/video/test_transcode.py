@@ -35,15 +35,22 @@ def test_times_of_a_variable_rate_are_kept_exactly(tmp_path, suffix):
     assert read_frames(tmp_path / f"out{suffix}")[-1].to_ndarray(format="rgb24").shape == (96, 128, 3)
 
 
-def test_the_last_frame_is_shown_as_long(tmp_path):
-    frames = moving(10)
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le"])  # four encoders
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 9])  # encoders end some of these in B frames, left alone
+def test_the_last_frame_is_shown_as_long(tmp_path, count, suffix, pix_fmt):
+    frames = [frame.reformat(format=pix_fmt) for frame in moving(count)]
     for frame in frames:
         frame.duration = 1
     frames[-1].duration = 7
-    source = write_clip(tmp_path / "in.mp4", frames)
-    assert length(source) == Fraction(16, 25)
-    upscale_video(source, tmp_path / "out.mp4", twice)
-    assert length(tmp_path / "out.mp4") == Fraction(16, 25)
+    source = write_clip(tmp_path / "in.mkv", frames)  # keeps the duration of each frame
+    target = tmp_path / f"out{suffix}"
+    upscale_video(source, target, twice)
+    upscaled = read_frames(target)
+    assert (len(upscaled), upscaled[0].format.name) == (count, pix_fmt)
+    assert upscaled[-1].duration * upscaled[-1].time_base == Fraction(7, 25)
+    if suffix == ".mp4":
+        assert length(target) == Fraction(count + 6, 25)
 
 
 @pytest.mark.parametrize("rate", [Fraction(1001, 30000), Fraction(1, 24), Fraction(1, 7)])

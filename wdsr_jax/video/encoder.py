@@ -13,7 +13,6 @@ from wdsr_jax.video.frames import LIMITED, UNSPECIFIED, colour_matrix, is_turned
 
 if TYPE_CHECKING:
     import av
-    import av.codec.context
     from av.container import OutputContainer
     from av.video.stream import VideoStream
 else:
@@ -76,7 +75,6 @@ def add_encoder(
     context.pix_fmt = "yuv420p10le" if deep else "yuv420p"
     if codec == "libx265" and container.name in ("mp4", "mov"):
         context.codec_tag = "hvc1"  # with FFmpeg's default, hev1, Apple's players show nothing
-    context.flags |= av.codec.context.Flags.frame_duration  # else the last would be as long as the others
     context.thread_type = "FRAME"  # encodes while the next frame is upscaled, and better than by slices
     context.time_base = Fraction(video.time_base or 0)
     context.field_order = _PROGRESSIVE

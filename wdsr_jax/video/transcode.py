@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from fractions import Fraction
@@ -50,12 +51,14 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.error import ArgumentError, FFmpegError, InvalidDataError
     from av.stream import Stream
+    from av.video.frame import PictureType
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 else:
     try:
         import av
         from av.error import ArgumentError, FFmpegError, InvalidDataError
+        from av.video.frame import PictureType
         from av.video.reformatter import VideoReformatter
     except ImportError:  # `upscale_video` says so
         av = None
@@ -175,6 +178,8 @@ class _Output:
         self._sounds: dict[int, SoundEncoder] = {}
         self._encoder: VideoStream | None = None
         self._to_yuv: Callable[[np.ndarray], av.VideoFrame] | None = None
+        self._held: deque[av.VideoFrame] = deque()  # not encoded yet: they may be the last
+        self._durations: dict[int, int] = {}  # of the frames that are not written, by time
         self.frames = 0
 
     def write_frame(self, frame: "av.VideoFrame", rgb: np.ndarray) -> None:
@@ -191,9 +196,12 @@ class _Output:
             _start_encoding(self._container, self._target, self._encoder)
             self._to_yuv = rgb_to_yuv(rgb.shape, self._encoder.codec_context.colorspace, deep=deep)
         yuv = self._to_yuv(rgb)
-        yuv.pts, yuv.time_base, yuv.duration = frame.pts, self._clip.video.time_base, frame.duration
-        self._container.mux(self._encoder.encode(yuv))
+        yuv.pts, yuv.time_base = frame.pts, self._clip.video.time_base
+        self._durations[frame.pts or 0] = frame.duration
         self.frames += 1
+        self._held.append(yuv)
+        if self.frames > 2:
+            self._encode(self._held.popleft())
 
     def write_packet(self, packet: "av.Packet") -> None:
         """Writes a packet of another stream; one that is damaged is noted."""
@@ -210,10 +218,25 @@ class _Output:
         """Writes what is left in the encoders, and the end of the file."""
         if self._encoder is None:
             raise UserError(f"{self._clip.path}: damaged: no frame of it can be read")
-        self._container.mux(self._encoder.encode())
+        # MP4 keeps the duration of the frame that is decoded last, which must be the one shown last: the two
+        # at the end are no B frames.
+        if self.frames > 2:  # the very first is an I frame
+            for yuv in self._held:
+                yuv.pict_type = PictureType.P
+        for yuv in (*self._held, None):
+            self._encode(yuv)
         for sound in self._sounds.values():
             self._write_sound(sound, None)
         self._container.close()  # writes what is left, which can fail
+
+    def _encode(self, yuv: "av.VideoFrame | None") -> None:
+        """Encodes a frame, or with None what is left, and writes what comes of it."""
+        assert self._encoder is not None
+        for packet in self._encoder.encode(yuv):
+            packet.duration = self._durations.pop(packet.pts or 0, 0)  # not every encoder keeps it
+            if self.frames <= 2:  # x265 leaves the times of decoding of so few unset
+                packet.dts = packet.pts
+            self._container.mux(packet)
 
     def _write_sound(self, sound: SoundEncoder, packet: "av.Packet | None") -> None:
         try:
