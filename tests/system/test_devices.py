@@ -1,5 +1,7 @@
 """What JAX computes on, as far as possible without importing it."""
 
+import importlib.util
+import os
 import subprocess
 import sys
 
@@ -45,3 +47,15 @@ def test_a_process_with_jax_on_a_cpu_says_so():
     assert devices.on_cpu()
     done = subprocess.run([sys.executable, "-c", ON_CPU], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("True ")
+
+
+@pytest.mark.parametrize("platforms", ["cuda", "nowhere"])  # JAX fails by an assertion, and by its words
+def test_devices_that_are_not_there_are_said_in_one_line(platforms):
+    if platforms == "cuda" and importlib.util.find_spec("jax_cuda12_plugin"):
+        pytest.skip("this machine has the plug-in")
+    command = [sys.executable, "-m", "wdsr_jax.summary", "--config=configs/x4.py"]
+    environment = os.environ | {"JAX_PLATFORMS": platforms}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: JAX_PLATFORMS={platforms}: JAX cannot start (")
+    assert done.returncode == 1

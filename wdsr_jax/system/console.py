@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 import wdsr_jax
 from wdsr_jax.errors import UserError
+from wdsr_jax.system.devices import refused_platforms
 from wdsr_jax.system.text import printable
 
 _LONG_NUMBER = re.compile(r"(\d{20})\d{20,}")  # is shortened in messages
@@ -207,8 +208,8 @@ def run_command(main: Callable[[], int | None]) -> None:
     """Runs `main` and exits with its code, None being 0.
 
     A `UserError` becomes one line on stderr and exit code 1, an interrupt 130. A reader that closes the pipe
-    early, such as `head`, ends the command in silence with 141, as SIGPIPE does in a shell. Other exceptions
-    pass, with their traceback.
+    early, such as `head`, ends the command in silence with 141, as SIGPIPE does in a shell. It is a mistake
+    to name devices in JAX_PLATFORMS that are not there. Other exceptions pass, with their traceback.
 
     Args:
         main: the command; its result is the exit code.
@@ -219,9 +220,7 @@ def run_command(main: Callable[[], int | None]) -> None:
         code = main() or 0
         sys.stdout.flush()  # at exit Python would report a closed pipe by a traceback
     except UserError as error:
-        message = _LONG_NUMBER.sub(r"\1...", " ".join(str(error).splitlines()))
-        print("error:", printable(message), file=sys.stderr)
-        _leave_others()
+        _report(error)
         code = 1
     except (KeyboardInterrupt, SystemExit) as stop:  # SystemExit: how SIGTERM is handled, and --help
         code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
@@ -238,9 +237,19 @@ def run_command(main: Callable[[], int | None]) -> None:
             os.dup2(nowhere, stream.fileno())
         code = 141
     except Exception:
-        _leave_others(traceback.format_exc())
-        raise
+        refused = refused_platforms()
+        if refused is None:
+            _leave_others(traceback.format_exc())
+            raise
+        _report(refused)
+        code = 1
     sys.exit(code)
+
+
+def _report(error: UserError) -> None:
+    message = _LONG_NUMBER.sub(r"\1...", " ".join(str(error).splitlines()))
+    print("error:", printable(message), file=sys.stderr)
+    _leave_others()
 
 
 def _leave_others(message: str = "") -> None:

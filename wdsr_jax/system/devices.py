@@ -5,6 +5,7 @@ import sys
 from importlib import metadata
 from importlib.util import find_spec
 
+from wdsr_jax.errors import UserError
 from wdsr_jax.system.memory import host_memory
 
 
@@ -31,6 +32,30 @@ def _may_have_accelerator() -> bool:
         or any(find_spec(name) for name in ("jax_plugins", "libtpu"))
         or any("[jax_plugins]" in (d.read_text("entry_points.txt") or "") for d in metadata.distributions())
     )
+
+
+def refused_platforms() -> UserError | None:
+    """Says that JAX starts on none of the devices that JAX_PLATFORMS names; None where it does.
+
+    JAX's own words are those of its developers, for `cuda` without a plug-in none at all.
+    """
+    platforms = os.environ.get("JAX_PLATFORMS")
+    if not platforms or "jax" not in sys.modules:
+        return None
+    import jax
+
+    if jax.distributed.is_initialized():  # devices would wait for those of other processes
+        return None
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        reason = (
+            str(error).partition(" (set JAX_PLATFORMS")[0].rstrip(".") or "no plug-in for it is installed"
+        )
+        return UserError(
+            f"JAX_PLATFORMS={platforms}: JAX cannot start ({reason}); unset it, or set it to cpu"
+        )
+    return None
 
 
 def device_memory() -> int:

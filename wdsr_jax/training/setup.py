@@ -117,10 +117,7 @@ def _pixel_task(config: ConfigDict, module: nn.Module) -> Task:
         micro_batches=step.count_micro_batches(module, share),
         **options,
     )
-    create_state = functools.partial(
-        step.create_state, optimizer=options["optimizer"], ema=train.ema_decay > 0
-    )
-    start = _start(module, train.seed, start_from, create_state)
+    start = _start(train, module, options["optimizer"], step.create_state, start_from)
     return Task(module, schedule, *start, train_step)
 
 
@@ -129,10 +126,7 @@ def _flow_task(config: ConfigDict, module: FlowWDSR) -> Task:
     schedule, options = _common_options(config, module)
     share = config.data.batch_size // jax.device_count()
     train_step = flow.parallel_train_step(micro_batches=step.count_micro_batches(module, share), **options)
-    create_state = functools.partial(
-        step.create_state, optimizer=options["optimizer"], ema=train.ema_decay > 0
-    )
-    start = _start(module, train.seed, flow.start_from_trained, create_state)
+    start = _start(train, module, options["optimizer"], step.create_state, flow.start_from_trained)
     # Of samples the PSNR falls while they get livelier, so the latest weights are kept.
     return Task(sampler_of(module), schedule, *start, train_step, keeps_best=False)
 
@@ -151,14 +145,10 @@ def _adversarial_task(config: ConfigDict, module: nn.Module) -> Task:
         **options,
     )
     create_state = functools.partial(
-        adversarial.create_state,
-        optimizer=options["optimizer"],
-        ema=train.ema_decay > 0,
-        discriminator=discriminator,
-        size=hr_patch_size,
-        seed=train.seed,
+        adversarial.create_state, discriminator=discriminator, size=hr_patch_size, seed=train.seed
     )
-    start = _start(module, train.seed, functools.partial(start_from, whole=True), create_state)
+    whole = functools.partial(start_from, whole=True)
+    start = _start(train, module, options["optimizer"], create_state, whole)
     return Task(module, schedule, *start, train_step, keeps_best=False, keeps_start=True)
 
 
@@ -195,23 +185,25 @@ def _degrade(config: ConfigDict) -> step.Degrade | None:
 
 
 def _start(
+    train: ConfigDict,
     module: nn.Module,
-    seed: int,
+    optimizer: optax.GradientTransformation,
+    create_state: Callable[..., step.TrainState],
     start_from: Callable[[Any, str], Any],
-    create_state: Callable[[Any], step.TrainState],
 ) -> tuple[Callable[[str], step.TrainState], step.TrainState]:
     """A task's `init_state` and `shapes`; logs how many parameters its network has.
 
     Args:
-        module: the network.
-        seed: draws its parameters.
-        start_from: (those, weights) to the parameters to begin with.
-        create_state: the state at step 0 of these.
+        train: the section of the config.
+        module: the network, whose parameters `train.seed` draws.
+        optimizer: of `_common_options`.
+        create_state: (parameters, optimizer=, ema=) to the state at step 0.
+        start_from: (parameters, weights) to the parameters to begin with.
     """
-    draw = functools.partial(step.init_params, module, seed)
+    draw = functools.partial(step.init_params, module, train.seed)
 
     def create(params: Any) -> step.TrainState:
-        return create_state(stack_for_backend(params))
+        return create_state(stack_for_backend(params), optimizer=optimizer, ema=train.ema_decay > 0)
 
     def init_state(init_from: str) -> step.TrainState:
         params = call_once(draw)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wdsr_jax.models.batch_norm import STATISTICS
+from wdsr_jax.system.devices import on_cpu
 
 _STACK = "*"  # in the name of a stack, where its blocks have their numbers
 
@@ -35,7 +36,7 @@ def stack_blocks(tree: Any) -> Any:
 
 def stack_for_backend(tree: Any) -> Any:
     """`stack_blocks`, but on CPUs: there a launch costs nothing, and XLA compiles each slice by itself."""
-    return tree if jax.default_backend() == "cpu" else stack_blocks(tree)
+    return tree if on_cpu() else stack_blocks(tree)
 
 
 def unstack_blocks(tree: Any) -> Any:

@@ -19,6 +19,7 @@ from wdsr_jax.image.resize_jax import imresize_jax
 from wdsr_jax.models import fold_weight_norm, has_batch_norm, replace_fields
 from wdsr_jax.models.batch_norm import STATISTICS
 from wdsr_jax.models.convolution import convolve_in_training
+from wdsr_jax.system.devices import on_cpu
 from wdsr_jax.training.losses import Loss, shift_tolerant
 from wdsr_jax.training.stacks import unstack_blocks
 
@@ -314,6 +315,6 @@ def shard(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def count_micro_batches(module: nn.Module, batch_size: int) -> int:
     """How many micro-batches suit a device's share of the batch: 1 but on CPU, see MAX_MICRO_BATCHES."""
-    if jax.default_backend() != "cpu" or has_batch_norm(module):
+    if not on_cpu() or has_batch_norm(module):
         return 1
     return max(n for n in range(1, MAX_MICRO_BATCHES + 1) if batch_size % n == 0)
