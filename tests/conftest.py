@@ -19,6 +19,7 @@ os.environ.setdefault("NPROC", "4")
 import jax
 import pytest
 from absl import logging as absl_logging
+from hypothesis import settings
 from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import install_import_hook
 
@@ -40,6 +41,10 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+# The same examples in every run: a change is judged by what it changes. CONTRIBUTING.md has fresh ones.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 # Images and compiled programs that tests cache by default: not among those of whoever runs them.
 _cache = tempfile.TemporaryDirectory()

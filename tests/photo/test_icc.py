@@ -107,6 +107,23 @@ def test_tables_and_damage_of_curves():
     assert icc._decoded(b"para" + bytes(4) + b"\0\x09" + bytes(40), values) is None
 
 
+def test_damaged_profiles_give_light_or_none():
+    rng = np.random.default_rng(0)
+    values = np.linspace(0, 1, 16)
+    whole = [icc.make_profile(of, curve, "a") for of in (P3, None) for curve in ((1.0,), SRGB_CURVE)]
+    lights = 0
+    for i in range(4000):
+        damaged = bytearray(whole[i % len(whole)])
+        for position in rng.integers(0, len(damaged), 4):
+            damaged[position] = rng.integers(256)
+        found = icc.light(bytes(damaged), values)
+        if found is not None:
+            lights += 1
+            assert found.min() >= 0 and found.max() <= 1
+            icc.with_srgb_curve(bytes(damaged))
+    assert 1000 < lights < 4000
+
+
 def test_the_curve_is_replaced_and_the_primaries_stay():
     linear = icc.make_profile(P3, (1.0,), "linear P3")
     pixels = np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8)

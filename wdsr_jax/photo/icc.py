@@ -15,6 +15,7 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 _HEADER = 128  # bytes
 _MAX_TAGS = 100  # more is damage
 _CURVES = (b"rTRC", b"gTRC", b"bTRC", b"kTRC")
+_COLORANTS = (b"rXYZ", b"gXYZ", b"bXYZ")
 _TABLES = (b"A2B0", b"A2B1", b"A2B2")  # of profiles that need more than a matrix and curves
 _POINTS = 1024  # of a curve as a table
 # How many parameters a parametric curve has, by its type.
@@ -59,7 +60,7 @@ def make_profile(primaries: Primaries | None, curve: Curve, name: str) -> bytes:
     }
     if primaries:
         columns = colorants(primaries).T
-        tags |= {tag: _xyz(column) for tag, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)}
+        tags |= {tag: _xyz(column) for tag, column in zip(_COLORANTS, columns, strict=True)}
     kind = 0 if len(curve) == 1 else 3
     packed = b"para" + struct.pack(">IHH", 0, kind, 0) + _fixed(curve)
     tags |= dict.fromkeys(_CURVES[:3] if primaries else _CURVES[3:], packed)
@@ -106,11 +107,15 @@ def light(profile: bytes, values: np.ndarray) -> np.ndarray | None:
     """The light, 0 to 1, that stored values from 0 to 1 stand for.
 
     Returns:
-        An array like `values`; None for a profile of more than a matrix and one curve for all channels.
+        An array like `values`; None for a profile of more than a matrix and one curve for all channels, or a
+        damaged one.
     """
     tags = _tags(profile)
     curves = {tags[tag] for tag in _CURVES if tag in tags}
-    return _decoded(curves.pop(), values) if len(curves) == 1 and not tags.keys() & _TABLES else None
+    has_matrix = is_valid(profile, 1) or all(len(tags.get(tag, b"")) >= 20 for tag in _COLORANTS)
+    if len(curves) != 1 or not has_matrix or tags.keys() & _TABLES:
+        return None
+    return _decoded(curves.pop(), values)
 
 
 def with_srgb_curve(profile: bytes) -> bytes:
@@ -127,7 +132,7 @@ def with_srgb_curve(profile: bytes) -> bytes:
         curve = b"curv" + struct.pack(">II", 0, _POINTS) + np.rint(points * 65535).astype(">u2").tobytes()
     if is_valid(profile, 1):
         return b""  # grey of sRGB's curve
-    found = np.array([struct.unpack(">3i", tags[tag][8:20]) for tag in (b"rXYZ", b"gXYZ", b"bXYZ")]).T
+    found = np.array([struct.unpack(">3i", tags[tag][8:20]) for tag in _COLORANTS]).T
     if np.abs(found / 65536 - colorants(SRGB_PRIMARIES)).max() < 1e-3:
         return b""
     return _packed(profile[:_HEADER], tags | dict.fromkeys(_CURVES[:3], curve))
@@ -181,7 +186,8 @@ def _parametric(curve: Curve, values: np.ndarray) -> np.ndarray:
     g, a, b, c, d, e, f = (*curve, *(1, 0, 0, 0, 0, 0)[len(curve) - 1 :])
     if len(curve) in (3, 4):  # their third number is added; below -b / a the curve is flat
         e, f, c, d = c, c, 0, -b / a if a else 0
-    power = np.maximum(a * values + b, 0) ** g + e
+    with np.errstate(divide="ignore", over="ignore"):  # of damaged curves: infinity becomes 1
+        power = np.maximum(a * values + b, 0) ** g + e
     return np.clip(np.where(values >= d, power, c * values + f), 0, 1)
 
 
