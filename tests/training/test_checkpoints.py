@@ -246,6 +246,12 @@ def test_a_full_disk_is_named_and_the_checkpoint_before_stands(small_disk):
     assert_is(restore(small_disk)[0], 2)
 
 
+@pytest.mark.parametrize("details", ["[code='28'] [spec='{a:1}']", "[spec='{a:1}'] [code='28']"])
+def test_the_reason_of_tensorstore_stands_before_its_details(details):
+    message = f'RESOURCE_EXHAUSTED: Error opening "zarr" driver: Failed to write: No space left {details}'
+    assert checkpoints._first_line(ValueError(message)) == "No space left"
+
+
 def test_an_error_of_the_writer_is_named_once_and_closing_is_quiet(tmp_path, monkeypatch):
     save_all(tmp_path, {1: None})
     with checkpoints.open_checkpoints(tmp_path, 2) as manager:

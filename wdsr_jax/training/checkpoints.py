@@ -257,6 +257,7 @@ def _abandoned_reads_ignored() -> Iterator[None]:
 
 
 def _first_line(error: Exception | str) -> str:
-    reason = re.search(r"([^:]*) \[os_error_code", str(error))  # at the end of tensorstore's long message
+    # tensorstore's long messages end in the reason and details in any order, such as [os_error_code='28'].
+    reason = re.search(r"([^:]*?) \[[\w ]+='", str(error))
     message = getattr(error, "strerror", None) or (reason[1] if reason else str(error))
     return (message.strip().splitlines() or [type(error).__name__])[0][:120]
