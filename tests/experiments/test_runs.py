@@ -69,7 +69,8 @@ def tiny(photos, image_cache, monkeypatch):
 
 @pytest.mark.usefixtures("compile_cache")
 @pytest.mark.slow
-def test_stopped_runs_go_on_and_finished_ones_are_not_made_again(tiny, tmp_path, monkeypatch, capsys):
+def test_stopped_runs_go_on_and_finished_ones_are_not_made_again(tiny, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "absl")
     train = runs.train_and_evaluate
     made = []
 
@@ -82,7 +83,8 @@ def test_stopped_runs_go_on_and_finished_ones_are_not_made_again(tiny, tmp_path,
         assert runs.perform_all("blocks", "cpu", tiny, tmp_path, tmp_path / "out", {}) == code
         assert len(read_json(tmp_path / "out/blocks.json")) == (1 if code else 2)
     assert made == ["edsr-1-seed0", "wdsr-a-1-seed0", "wdsr-a-1-seed0"]
-    assert "100% of all runs" in capsys.readouterr().err
+    started = [line for line in caplog.messages if line.startswith("run ")]
+    assert started == ["run 1 of 2, edsr-1-seed0", *["run 2 of 2, wdsr-a-1-seed0"] * 2]
 
     result = read_json(tmp_path / "runs/edsr-1-seed0/result.json")
     assert [step for step, _ in result["validation_psnr"]] == [3, 6]
