@@ -59,7 +59,7 @@ def _timed_rows(
     amount: float,
     unit: str,
 ) -> list[Row]:
-    """Times the contenders, each given with its precision, checks their results and makes rows.
+    """Times the contenders, each given with its precision, and makes rows; not of those with other results.
 
     `amount` is the work in the unit's own terms: images, for images/s; megapixels, for s/MP.
     """
@@ -76,8 +76,10 @@ def _timed_rows(
         rounds=setting.rounds,
         seconds=setting.seconds,
         say=setting.say,
+        refuse=lambda results: differing(
+            {name: (contenders[name][0], result) for name, result in results.items() if name in contenders}
+        ),
     )
-    check_same({name: (contenders[name][0], t.result) for name, t in timings.items() if name in contenders})
     rates = {name: 2 * size**3 / timings[name].median / 1e9 for name in products if name in timings}
     most = max(rates.values(), default=None)
     rows = [
@@ -122,19 +124,26 @@ def _row(
     )
 
 
-def check_same(results: Mapping[str, tuple[str, np.ndarray]]) -> None:
-    """Raises ValueError where a contender computed something else than this package, by more than rounding.
+def differing(results: Mapping[str, tuple[str, np.ndarray]]) -> dict[str, str]:
+    """Says which contenders computed something else than this package, by more than rounding.
 
     Args:
         results: by contender, its precision and its result.
+
+    Raises:
+        ValueError: this package's own results differ.
     """
     if OURS not in results:
-        return
+        return {}
     expected = results[OURS][1]
+    wrong = {}
     for name, (precision, result) in results.items():
         difference = np.abs(np.asarray(result) - expected).max()
         if not difference <= _TOLERANCE[precision] * max(1, np.abs(expected).max()):
-            raise ValueError(f"{name} computes something else: it differs by {difference:.3g}")
+            wrong[name] = f"it computes something else, which differs by {difference:.3g}"
+            if name.startswith(OURS):
+                raise ValueError(f"{name}: {wrong[name]}")
+    return wrong
 
 
 def _ways(setting: Setting) -> tuple[str, ...]:

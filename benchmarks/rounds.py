@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from benchmarks.report import OURS
 
 _TOO_SLOW = 10  # times this package's first call, from which on nobody needs the exact figure
+_LONG, _ROUNDS_OF_LONG = 2, 3  # turns that a call takes, and how many such calls are enough
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -66,11 +67,13 @@ def time_in_turns(
     rounds: int,
     seconds: float,
     say: Callable[[str], None] = lambda line: None,
+    refuse: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda results: {},
 ) -> dict[str, Timing]:
     """Times each contender for about `seconds` in each of `rounds`, one after the other.
 
-    One whose first call after building takes more than a second, and ten times what this package's takes, is
-    left out: bfloat16 that is emulated would take all of the time.
+    bfloat16 that is emulated would take all of the time. So a contender whose first call after building takes
+    more than a second, and ten times what this package's takes, is left out. One whose call takes more than
+    two turns has three rounds alone.
 
     Args:
         contenders: by name.
@@ -78,6 +81,7 @@ def time_in_turns(
         rounds: how often each has its turn.
         seconds: a turn takes; at least one call is made.
         say: is told which contender is left out, and why, and how long is left.
+        refuse: from what each computed to the reasons why some are not timed.
     """
     context = multiprocessing.get_context("spawn")
     started, running, first = {}, {}, {}
@@ -99,15 +103,24 @@ def time_in_turns(
             else:
                 running[name] = (process, ours, answer[0])
                 first[name] = answer[1]
-        for name in [name for name in running if _is_too_slow(first[name], first.get(OURS))]:
-            say(f"{name} is left out: a call takes {first[name]:.3g} s, here {first[OURS]:.3g} s")
+        reasons = {
+            name: f"a call takes {first[name]:.3g} s, here {first[OURS]:.3g} s"
+            for name in running
+            if _is_too_slow(first[name], first.get(OURS))
+        }
+        reasons |= refuse({name: result for name, (_, _, result) in running.items()})
+        for name, reason in reasons.items():
+            say(f"{name} is left out: {reason}")
             running.pop(name)[1].close()
+        of_long = {name for name in running if first[name] > _LONG * max(1, seconds)}
         timed: dict[str, list[tuple[float, float]]] = {name: [] for name in running}
         start = time.monotonic()
         for done in range(rounds):
+            names = [name for name in running if done < _ROUNDS_OF_LONG or name not in of_long]
             if done:
-                say(progress(done, rounds, running, start))
-            for name, (_, pipe, _) in running.items():
+                say(progress(done, rounds, names, start))
+            for name in names:
+                pipe = running[name][1]
                 pipe.send(seconds)
                 timed[name] += pipe.recv()
         return {

@@ -12,7 +12,7 @@ import pytest
 
 import wdsr_jax
 from benchmarks import degraded, networks, page, published, quality, report, rounds, ship
-from benchmarks.compute import check_same
+from benchmarks.compute import differing
 from tests.numpy_wdsr import random_params
 from wdsr_jax.errors import UserError
 from wdsr_jax.evaluation.examples import Example
@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[1]
 def run(path, *names):
     command = [sys.executable, "-m", "benchmarks", *names, "--quick", f"--out={path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr  # a contender that computes something else ends it
+    assert done.returncode == 0, done.stderr
+    assert "computes something else" not in done.stderr
     result = json.loads(path.read_text())
     assert result["machine"]["versions"]["jax"] and result["machine"]["threads"] >= 1
     assert set(result["load"]) == set(names)
@@ -93,10 +94,16 @@ def test_commands(tmp_path):
 
 def test_another_result_is_refused():
     right, wrong = np.ones(4), np.array([1, 1, 1, 1.1])
-    check_same({"wdsr_jax": ("float32", right), "PyTorch eager": ("float32", right + 1e-5)})
-    check_same({"wdsr_jax": ("float32", right), "OpenVINO, bfloat16": ("bfloat16", right + 0.01)})
-    with pytest.raises(ValueError, match="PyTorch eager computes something else"):
-        check_same({"wdsr_jax": ("float32", right), "PyTorch eager": ("float32", wrong)})
+    same = {"PyTorch eager": ("float32", right + 1e-5), "OpenVINO, bfloat16": ("bfloat16", right + 0.01)}
+    ours = {"wdsr_jax": ("float32", right)}
+    assert differing(ours | same) == {}
+    other = {"PyTorch compiled": ("float32", wrong), "PyTorch": ("float32", right * np.nan)}
+    assert differing(ours | same | other) == {
+        "PyTorch compiled": "it computes something else, which differs by 0.1",
+        "PyTorch": "it computes something else, which differs by nan",
+    }
+    with pytest.raises(ValueError, match="wdsr_jax, onnx: it computes something else"):
+        differing(ours | {"wdsr_jax, onnx": ("float32", wrong)})
 
 
 def test_ratio_is_to_the_best_of_the_same_precision():
@@ -172,24 +179,37 @@ def test_what_cannot_be_built_or_is_far_too_slow_is_left_out():
     contenders = {
         "wdsr_jax": rounds.Contender("tests.test_benchmarks:counting", {}),
         "bad": rounds.Contender("tests.test_benchmarks:nothing", {}),
-        "slow": rounds.Contender("tests.test_benchmarks:sleeping", {}),
+        "slow": rounds.Contender("tests.test_benchmarks:sleeping", dict(seconds=1.1)),
+        "wrong": rounds.Contender("tests.test_benchmarks:counting", {}),
     }
     said = []
-    timed = rounds.time_in_turns(contenders, threads=1, rounds=3, seconds=0, say=said.append)
+    options = dict(threads=1, rounds=3, seconds=0, say=said.append)
+    timed = rounds.time_in_turns(contenders, **options, refuse=lambda results: {"wrong": "it differs"})
     assert set(timed) == {"wdsr_jax"}
     assert len(timed["wdsr_jax"].seconds) == 3
     assert timed["wdsr_jax"].result == 7
     assert said[0] == "bad is left out: ImportError: there is no such library"
     assert said[1].startswith("slow is left out: a call takes 1.")
-    assert said[2:] == [f"round {i} of 3 of wdsr_jax: 0 s left" for i in (2, 3)]
+    assert said[2] == "wrong is left out: it differs"
+    assert said[3:] == [f"round {i} of 3 of wdsr_jax: 0 s left" for i in (2, 3)]
+
+
+@pytest.mark.ci
+def test_calls_of_more_than_two_turns_have_three_rounds():
+    contenders = {
+        "wdsr_jax": rounds.Contender("tests.test_benchmarks:sleeping", dict(seconds=0.3)),
+        "long": rounds.Contender("tests.test_benchmarks:sleeping", dict(seconds=2.1)),
+    }
+    timed = rounds.time_in_turns(contenders, threads=1, rounds=5, seconds=0)
+    assert [len(timed[name].seconds) for name in contenders] == [5, 3]
 
 
 def counting():
     return lambda: None, 7
 
 
-def sleeping():
-    return lambda: time.sleep(1.1), 7
+def sleeping(seconds):
+    return lambda: time.sleep(seconds), 7
 
 
 def nothing():
