@@ -71,7 +71,7 @@ def time_in_turns(
 ) -> dict[str, Timing]:
     """Times each contender for about `seconds` in each of `rounds`, one after the other.
 
-    bfloat16 that is emulated would take all of the time. So a contender whose first call after building takes
+    bfloat16 that is emulated would take all of the time. So a contender whose call, once all are built, takes
     more than a second, and ten times what this package's takes, is left out. One whose call takes more than
     two turns has three rounds alone.
 
@@ -101,8 +101,10 @@ def time_in_turns(
                 say(f"{name} is left out: {answer}")
                 process.join()
             else:
-                running[name] = (process, ours, answer[0])
-                first[name] = answer[1]
+                running[name] = process, ours, answer[0]
+        for name, (_, pipe, _) in running.items():  # now that none is being built beside it
+            pipe.send(0)
+            ((first[name], _),) = pipe.recv()
         reasons = {
             name: f"a call takes {first[name]:.3g} s, here {first[OURS]:.3g} s"
             for name in running
@@ -160,15 +162,13 @@ def _serve(pipe: Connection, contender: Contender, threads: int) -> None:
     try:
         module, function = contender.build.split(":")
         call, result = getattr(importlib.import_module(module), function)(**contender.arguments)
-        start = time.perf_counter()
         call()
-        first = time.perf_counter() - start
     except Exception as error:
         if not isinstance(error, ImportError):
             traceback.print_exc()
         pipe.send(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         return
-    pipe.send((result, first))
+    pipe.send((result,))
     try:
         while True:
             seconds = pipe.recv()
