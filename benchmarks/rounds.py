@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.report import OURS
 
-_TOO_SLOW = 10  # times this package's first call, from which on nobody needs the exact figure
+_TOO_SLOW = 10  # times this package's call, from which on nobody needs the exact figure
 _LONG, _ROUNDS_OF_LONG = 2, 3  # turns that a call takes, and how many such calls are enough
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -101,8 +101,8 @@ def time_in_turns(
                 say(f"{name} is left out: {answer}")
                 process.join()
             else:
-                running[name] = process, ours, answer[0]
-        for name, (_, pipe, _) in running.items():  # now that none is being built beside it
+                running[name] = ours, answer[0]
+        for name, (pipe, _) in running.items():  # now that none is being built beside it
             pipe.send(0)
             ((first[name], _),) = pipe.recv()
         reasons = {
@@ -110,10 +110,10 @@ def time_in_turns(
             for name in running
             if _is_too_slow(first[name], first.get(OURS))
         }
-        reasons |= refuse({name: result for name, (_, _, result) in running.items()})
+        reasons |= refuse({name: result for name, (_, result) in running.items()})
         for name, reason in reasons.items():
             say(f"{name} is left out: {reason}")
-            running.pop(name)[1].close()
+            running.pop(name)[0].close()
         of_long = {name for name in running if first[name] > _LONG * max(1, seconds)}
         timed: dict[str, list[tuple[float, float]]] = {name: [] for name in running}
         start = time.monotonic()
@@ -122,12 +122,12 @@ def time_in_turns(
             if done:
                 say(progress(done, rounds, names, start))
             for name in names:
-                pipe = running[name][1]
+                pipe, _ = running[name]
                 pipe.send(seconds)
                 timed[name] += pipe.recv()
         return {
             name: Timing([wall for wall, _ in timed[name]], _share(timed[name]), result)
-            for name, (_, _, result) in running.items()
+            for name, (_, result) in running.items()
         }
     finally:
         for process, pipe in started.values():

@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wdsr_jax.inference.windows import (
+    MAX_PIXELS,
     check_image,
     cut,
+    even_windows,
+    pixels_computed,
     upscale_in_windows,
 )
 
@@ -22,6 +25,20 @@ def test_windows_cover_an_axis_once_and_keep_their_distance(length, radius, extr
         assert len(window) == min(side, length)
         assert window.start == 0 or window.start + radius <= keep.start
         assert window.stop == length or keep.stop <= window.stop - radius
+
+
+@given(height=st.integers(1, 3000), width=st.integers(1, 3000))
+def test_even_windows_compute_little_twice(height, width):
+    shape = even_windows((height, width), 34, 2 * MAX_PIXELS)
+    assert 1 <= shape[0] <= height and 1 <= shape[1] <= width
+    assert shape[0] * shape[1] <= MAX_PIXELS
+    assert pixels_computed(shape, np.asarray([(height, width)]), 34).item() <= 1.3 * height * width
+
+
+def test_even_windows_are_as_small_as_there_is_room_for():
+    height, width = even_windows((600, 800), 10, 40_000)
+    assert height * width <= 40_000
+    assert even_windows((600, 800), 10, 0) == (59, 59)  # 15 and 20 of them, of which 39x39 are kept
 
 
 @given(
